@@ -1,0 +1,20 @@
+# Everything on a fresh machine: `make bench` measures the default study, `make test` runs the tests.
+# PYTHON picks the interpreter the environment is made from (3.11 or 3.12).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: bench test lint
+
+bench: .venv/ready
+	$(BIN)/python run_benchmark.py run --profile quick
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+lint: .venv/ready
+	$(BIN)/ruff check .
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt '.[test,geotiff]'
+	touch .venv/ready
