@@ -1,0 +1,76 @@
+"""Eight real AVIRIS scenes of 100 x 100 pixels from three acquisitions, split by flight.
+
+The scenes are not part of this repository: put the files into one folder and name it in HSFUSION_DATA. The
+checksums below say which files are meant.
+
+Training and validation see flight A alone. The two held-out sets answer two questions and are never pooled, so there
+is no split called ``test``: ``test-same-flight`` is another scene of flight A without a pixel in common with those
+trained on; ``test-other-flight`` holds the flights B (other band noise, other land) and C (reflectance, not radiance).
+"""
+
+from pathlib import Path
+
+from datasets.io import data_root, read_cube
+from datasets.scene import Dataset, Scene, SceneError, register
+from datasets.splitting import content_digest, file_digest, read_list
+
+_SCENES = {  # name: (flight, sha256 of <name>.npz)
+    "abu_airport_1": ("A", "d8ff5a69ccad4b227efbeb0a1f6044b04bc66200972d071a1e69bb952412cbe8"),
+    "abu_airport_2": ("A", "408670a0e7fdad8eb452a8e4ebb03d7f3eff7e50636f016056f469fd1e9b1e32"),
+    "abu_airport_3": ("A", "fba62ead9d18e46e5d9ffd5c96075d04741bec9468b8925c9e6a0c4f2d7e075c"),
+    "abu_urban_4": ("A", "d9655e83bebdcb5cdf69486672e4d9939b6fbdf3d7e6f1893f6b1e823a70af40"),
+    "abu_urban_5": ("A", "e0e99e089dfe869c32ceecbe021b8862d98597af3b23a23d3f6a6bd36297ae5f"),
+    "abu_urban_1": ("B", "1749954b63c13a6608704a17caa11fbeedeaf08f10b450450e89154bf1dc301b"),
+    "abu_urban_2": ("B", "1a360f4b707da7d055ebe5393b96662d2d9634f38e1f692b8b595c6781770916"),
+    "jasper_ridge": ("C", "da78d5f39eecfaddaf787c4719732a4b59a8f65aa63ed8bbc583829c3042668e"),
+}
+_UNITS = {"A": "scaled at-sensor radiance", "B": "scaled at-sensor radiance", "C": "reflectance x 10000"}
+
+
+@register("aviris")
+class Aviris(Dataset):
+    """The real scenes; 198 to 207 of the 224 bands each, with their band numbers.
+
+    Args:
+        root: folder of the files; HSFUSION_DATA if not given.
+    """
+
+    def __init__(self, root: str | None = None) -> None:
+        self.root = root
+
+    def splits(self) -> dict[str, list[str]]:
+        """As the files ``splits/aviris_<split>.txt`` say."""
+        lists = Path(__file__).with_name("splits")
+        filled = ("train", "val", "test-same-flight", "test-other-flight")
+        return {"test": []} | {split: read_list(lists / f"aviris_{split}.txt") for split in filled}
+
+    def digest(self) -> str:
+        """From the declared checksums and the splits; needs no data."""
+        return content_digest([_SCENES, self.splits()])
+
+    def read(self, base: str) -> Scene:
+        """One scene, negative values kept.
+
+        Raises:
+            SceneError: unknown name, missing file, or a file that is not the one whose checksum is declared.
+        """
+        if base not in _SCENES:
+            raise SceneError(f"dataset 'aviris' has no scene '{base}'; choices: {', '.join(_SCENES)}")
+        flight, sha256 = _SCENES[base]
+        path = data_root(self.root) / f"{base}.npz"
+        if not path.is_file():
+            wanted = ", ".join(f"{name}.npz" for name in _SCENES)
+            raise SceneError(
+                f"{path}: no such file. export HSFUSION_DATA=FOLDER with the folder that holds {wanted} "
+                "(or use the dataset 'synthetic', which needs no files)"
+            )
+        found = file_digest(path)
+        if found != sha256:
+            raise SceneError(
+                f"{path}: sha256 {found} where {sha256} is declared. Damaged or another file: copy it again; "
+                "cubes of your own belong to the dataset 'folder'."
+            )
+        cube, words = read_cube(path)
+        return Scene.from_native(
+            base, cube, words["wavelengths"], band_numbers=words["band_numbers"], units=_UNITS[flight], flight=flight
+        )

@@ -1,0 +1,128 @@
+"""A folder of cubes, and the dealing of scenes and blocks to splits."""
+
+from itertools import chain, combinations
+
+import numpy as np
+import pytest
+
+import datasets
+from datasets.scene import SceneError, split_entry
+from datasets.splitting import blocks, deal, read_list
+
+
+def save(path, rows=12, cols=16, bands=3, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cube = np.random.default_rng(seed).random((rows, cols, bands))
+    np.savez(path, cube=cube, wavelength_nm=[450, 550, 650][:bands], units="reflectance")
+    return cube
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for i in range(6):
+        save(tmp_path / f"scene_{i}.npz", seed=i)
+    save(tmp_path / "deep" / "one.npz", seed=9)
+    save(tmp_path / ".hidden" / "no.npz")
+    save(tmp_path / ".no.npz")
+    (tmp_path / "notes.txt").write_text("no cube")
+    return tmp_path
+
+
+def test_scenes_of_a_folder(folder, monkeypatch):
+    monkeypatch.setenv("HSFUSION_DATA", str(folder))
+    dataset = datasets.get("folder")
+    assert list(dataset.paths) == ["deep/one.npz", *(f"scene_{i}.npz" for i in range(6))]
+    scene = dataset.read("deep/one.npz")
+    assert scene.cube.shape == (3, 12, 16) and scene.units == "reflectance" and scene.name == "deep/one.npz"
+    assert list(datasets.get("folder", pattern="deep/*").paths) == ["deep/one.npz"]
+
+
+def test_split_by_scene(folder):
+    splits = datasets.get("folder", root=str(folder)).splits()
+    assert [len(splits[s]) for s in ("train", "val", "test")] == [5, 1, 1]
+    assert len({entry for entries in splits.values() for entry in entries}) == 7
+    assert splits == datasets.get("folder", root=str(folder)).splits()
+    assert any(splits != datasets.get("folder", root=str(folder), seed=s).splits() for s in (1, 2, 3))
+
+
+def gap(a, b):
+    (_, first), (_, second) = split_entry(a), split_entry(b)
+    return max(max(w.start - v.stop, v.start - w.stop) for w, v in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize(("size", "tile", "guard"), [((100, 100), 32, 8), ((61, 145), 16, 5), ((64, 64), 16, 16)])
+def test_blocks_keep_their_distance(size, tile, guard):
+    entries = blocks("s", size, tile, guard)
+    assert len(entries) == ((size[0] + guard) // (tile + guard)) * ((size[1] + guard) // (tile + guard))
+    for a, b in combinations(entries, 2):
+        assert gap(a, b) >= guard
+    for entry in entries:
+        base, (rows, cols) = split_entry(entry)
+        assert base == "s" and rows.stop - rows.start == cols.stop - cols.start == tile
+        assert rows.stop <= size[0] and cols.stop <= size[1]
+
+
+def test_split_by_blocks(tmp_path):
+    cube = save(tmp_path / "a.npz", 48, 40)
+    save(tmp_path / "b.npz", 32, 48)
+    dataset = datasets.get("folder", root=str(tmp_path), split_by="blocks", tile=8, guard=4)
+    splits = dataset.splits()
+    everything = [entry for split in ("train", "val", "test") for entry in splits[split]]
+    assert all(splits.values()) and len(set(everything)) == len(everything)
+    for a, b in combinations(everything, 2):
+        assert split_entry(a)[0] != split_entry(b)[0] or gap(a, b) >= 4
+    scene = dataset.scene("a.npz[12:20,24:32]")
+    native = scene.cube.numpy() * (scene.native_max - scene.native_min) + scene.native_min
+    np.testing.assert_allclose(native, cube[12:20, 24:32].transpose(2, 0, 1), atol=1e-6)
+
+
+def test_digest_follows_content_and_splits(folder):
+    def digest(**options):
+        return datasets.get("folder", root=str(folder), **options).digest()
+
+    before = digest()
+    assert before == digest() != digest(seed=3)
+    save(folder / "scene_3.npz", seed=77)
+    changed = digest()
+    (folder / "scene_3.wavelengths.csv").write_text("450\n550\n650\n")
+    assert len({before, changed, digest()}) == 3
+
+
+def test_wrong_folders_are_told(tmp_path):
+    (tmp_path / "notes.txt").write_text("no cube")
+    with pytest.raises(SceneError) as caught:
+        datasets.get("folder", root=str(tmp_path)).splits()
+    for words in (str(tmp_path), ".npz", ".mat", ".hdr", ".tif", "HSFUSION_DATA", "1 files"):
+        assert words in str(caught.value)
+    save(tmp_path / "a.npz")
+    with pytest.raises(SceneError, match=r"1 cubes \(a\.npz\).*three.*split_by=blocks"):
+        datasets.get("folder", root=str(tmp_path)).splits()
+    with pytest.raises(SceneError, match=r"a\.npz: 12 x 16 pixels give 0 blocks of 32.*smaller tile"):
+        datasets.get("folder", root=str(tmp_path), split_by="blocks").splits()
+    with pytest.raises(SceneError, match=r"'b\.npz'.*choices: a\.npz"):
+        datasets.get("folder", root=str(tmp_path)).read("b.npz")
+    with pytest.raises(SceneError, match="split_by 'tiles'; choices: scene, blocks"):
+        datasets.get("folder", split_by="tiles")
+    with pytest.raises(SceneError, match="tile 0"):
+        blocks("s", (9, 9), 0, 1)
+
+
+def test_deal_and_lists(tmp_path):
+    keys = [f"k{i}" for i in range(40)]
+    dealt = deal(keys)
+    assert [len(dealt[s]) for s in ("train", "val", "test")] == [28, 6, 6]
+    assert sorted(chain(*dealt.values())) == sorted(keys) and dealt == deal(keys[::-1])
+    with pytest.raises(SceneError, match=r"2 pieces \(a, b\).*three"):
+        deal(["a", "b"])
+    (tmp_path / "list.txt").write_text("# all\na\n\n b[0:4,0:8]  # a window\n")
+    assert read_list(tmp_path / "list.txt") == ["a", "b[0:4,0:8]"]
+    with pytest.raises(SceneError, match=r"none\.txt.*missing"):
+        read_list(tmp_path / "none.txt")
+
+
+def test_unknown_dataset_and_option_are_told():
+    with pytest.raises(SceneError, match=r"unknown dataset 'sintetic'.*Did you mean 'synthetic'.*aviris, csakd-tiles"):
+        datasets.get("sintetic")
+    with pytest.raises(SceneError, match=r"dataset 'folder'.*colour"):
+        datasets.get("folder", colour="red")
+    assert datasets.names() == ["aviris", "csakd-tiles", "folder", "synthetic"]
