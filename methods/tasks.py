@@ -1,0 +1,95 @@
+"""What training computes: a task holds the networks, takes a batch and returns a dict of loss terms.
+
+The training loop sees the dict alone: ``"loss"`` is differentiated, every other entry is called ``"<method>/<term>"``
+and logged. A batch is a dict of tensors in [0, 1]:
+
+    lr_hsi  (B, members, bands, h, w)   one LR-HSI for each network trained, in the order of ``recipe.trains``
+    hr_msi  (B, msi_bands, H, W)
+    hr_hsi  (B, bands, H, W)            the reference
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from methods import losses
+from methods.registry import Recipe, card
+
+
+class Task(nn.Module):
+    """Networks trained together, by name, and the map into their value ranges."""
+
+    def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
+        super().__init__()
+        self.members = nn.ModuleDict(models)
+        self.names = recipe.trains
+
+    def inputs(self, batch: dict[str, Tensor], member: int) -> tuple[Tensor, Tensor, Tensor]:
+        """(lr_hsi, hr_msi, reference) of one network, in its own range."""
+        low, high = card(self.names[member]).input_range
+        images = batch["lr_hsi"][:, member], batch["hr_msi"], batch["hr_hsi"]
+        return tuple(image * (high - low) + low for image in images)
+
+
+class Supervised(Task):
+    """One network, one loss; a method with another loss than L1 subclasses this and names it."""
+
+    loss = staticmethod(losses.l1)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step's loss terms."""
+        lr_hsi, hr_msi, reference = self.inputs(batch, 0)
+        loss = self.loss(self.members[self.names[0]](lr_hsi, hr_msi), reference)
+        return {"loss": loss, f"{self.names[0]}/loss": loss}
+
+
+class HOKD(Task):
+    """S3RNet's hybrid online knowledge distillation: teacher and student learn side by side, as the text says.
+
+    teacher = L1(T, Y) + 0.1 BEBA(T, Y) + 0.1 SAM(T, Y)
+    student = L1(S, Y) + 0.1 L1(S, T) + 0.1 KD(F_S, F_T) + 0.1 BEBA(S, Y) + 0.1 SAM(S, Y)
+
+    T and F_T (output and fused feature map) are detached in the student's terms, so one backward pass of the sum
+    is the release's two steps.
+    """
+
+    reconstruction = staticmethod(losses.l1)
+    beba = staticmethod(losses.beba_paper)
+
+    @staticmethod
+    def sam(estimate: Tensor, reference: Tensor) -> Tensor:
+        """Between spectra on [0, 1]: on the network's [-1, 1] an offset would turn all of them the same way."""
+        return losses.sam_paper((estimate + 1) / 2, (reference + 1) / 2)
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step's loss terms, of the teacher (first of ``recipe.trains``) and the student (second)."""
+        (teacher_name, teacher), (student_name, student) = self.members.items()
+        *images, reference = self.inputs(batch, 0)
+        teacher_image, teacher_map = teacher.forward_with_features(*images)
+        *images, _ = self.inputs(batch, 1)
+        student_image, student_map = student.forward_with_features(*images)
+
+        terms = self.fidelity(teacher_name, teacher_image, reference)
+        terms |= self.fidelity(student_name, student_image, reference)
+        terms[f"{student_name}/output"] = 0.1 * self.reconstruction(student_image, teacher_image.detach())
+        terms[f"{student_name}/kd"] = 0.1 * losses.feature_kd(student_map, teacher_map.detach())
+        for name in (teacher_name, student_name):
+            terms[f"{name}/loss"] = sum(value for key, value in terms.items() if key.startswith(f"{name}/"))
+        terms["loss"] = terms[f"{teacher_name}/loss"] + terms[f"{student_name}/loss"]
+        return terms
+
+    def fidelity(self, name: str, image: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """The weighted terms that compare an output with the reference."""
+        return {
+            f"{name}/l1": self.reconstruction(image, reference),
+            f"{name}/beba": 0.1 * self.beba(image, reference),
+            f"{name}/sam": 0.1 * self.sam(image, reference),
+        }
+
+
+class HOKDRelease(HOKD):
+    """HOKD with the loss terms of the S3RNet release where they differ from the text (see :mod:`methods.losses`)."""
+
+    reconstruction = staticmethod(losses.smooth_l1)
+    beba = staticmethod(losses.beba_release)
+    sam = staticmethod(losses.sam_release)
