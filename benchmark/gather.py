@@ -1,0 +1,97 @@
+"""From a study's plan and the results folder to the rows that its report shows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from benchmark import store
+from benchmark.plan import Job, Study, canonical
+from benchmark.report import render
+from methods import card
+
+
+def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) -> Path:
+    """Render ``reports/<study>/index.html`` from the rows there are, holes shown as holes.
+
+    Args:
+        study: what the report should show.
+        jobs: its plan.
+        results: results folder.
+        reports: reports folder.
+
+    Returns:
+        The page.
+
+    Raises:
+        StoreError: the reports folder cannot be written.
+    """
+    try:
+        (reports / study.name).mkdir(parents=True, exist_ok=True)
+        return render(
+            reports / study.name,
+            scores=store.read(results, jobs, "score"),
+            costs=costs(jobs, results),
+            curves=store.read(results, jobs, "train", "train.csv"),
+            published={name: card(name).published for name in study.methods},
+            meta=meta(study, jobs, results),
+        )
+    except PermissionError as error:
+        raise store.StoreError(f"reports folder '{reports}' cannot be written ({error.strerror}). "
+                               "Give another one with --reports, or change its permissions.") from error
+
+
+def costs(jobs: list[Job], results: Path) -> pd.DataFrame:
+    """Cost rows of the plan's cells, of every device they were measured on."""
+    frames = []
+    for job in jobs:
+        if job.kind != "cost":
+            continue
+        cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
+        for place in sorted(store.folder(results, job).parent.glob(f"cost-{job.method}-*")):
+            words = json.loads((place / "job.json").read_text())
+            if (place / "rows.csv").exists() and words["inputs"] == cell | {"device": words["inputs"]["device"]}:
+                frames.append(pd.read_csv(place / "rows.csv").assign(stale=words["source"] != job.source))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
+    """Title, labels, the expected grid, provenance and the jobs that are not in order."""
+    states = {job.key: store.state(results, job) for job in jobs}
+    done = [job for job in jobs if states[job.key] in ("done", "stale")]
+    told = [json.loads((store.folder(results, job) / "job.json").read_text())["provenance"] for job in done]
+    needed = {job.training.key for job in jobs if job.training and states[job.key] not in ("done", "stale")}
+
+    def listed(*wanted: str) -> list[str]:
+        return [job.label for job in jobs if states[job.key] in wanted and (job.kind != "train" or job.key in needed)]
+
+    training = next((study.recipe_of(name) for name in study.methods if study.recipe_of(name)), None)
+    budget = ", ".join(f"{key} {value}" for key, value in study.training.items())
+    return {
+        "study": study.name,
+        "title": study.title,
+        "summary": f"Training budget: {budget or 'as the recipes say'}. Seeds: {', '.join(map(str, study.seeds))}."
+        if training else "",
+        "labels": study.labels,
+        "devices": sorted({words["device"] for words in told}),
+        "versions": {
+            "revision": ", ".join(sorted({words["revision"][:12] + ("+changes" if words["dirty"] else "") for words in told})),
+            "torch": ", ".join(sorted({words["torch"] for words in told})),
+            "python": ", ".join(sorted({words["python"] for words in told})),
+        },
+        "protocols": {study.protocol.digest: {"name": study.protocol.name, "words": study.protocol.describe()}},
+        "expected": {
+            "methods": list(study.methods),
+            "msi_bands": list(study.msi_bands),
+            "scenarios": [(each.name, each.noise_target, each.snr_db) for each in study.scenarios],
+            "splits": [(study.dataset, split) for split in study.splits],
+        },
+        "jobs": {
+            "failed": [f"{job.label}: {store.failure(results, job)}" for job in jobs if states[job.key] == "failed"],
+            "stale": listed("stale"),
+            "missing": listed("missing", "unfinished"),
+        },
+    }

@@ -1,0 +1,330 @@
+"""The one place that degrades: Wald's protocol from a scene to what fusion sees, as a frozen, hashed value.
+
+    protocol = PROTOCOLS["paper"]
+    reference = protocol.reference(scene)                      # HR-HSI, what an estimate is scored against
+    observation = protocol.observe(scene, msi_bands=4, scenario=noise("lr_hsi", 35))
+
+A :class:`Protocol` fixes what all rows of a table share (its ``digest`` stands in every row); a :class:`Scenario` is
+one column of a robustness table (noise, misregistration, wrong sensor model). Adding scenarios changes no digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from datasets.scene import Scene, SceneError
+
+# 1-based AVIRIS bands that the S3RNet papers drop: both ends of the range and the two water vapour bands.
+AVIRIS_DROPPED = (range(1, 11), range(104, 117), range(152, 171), range(215, 225))
+AVIRIS_172 = tuple(b for b in range(1, 225) if not any(b in dropped for dropped in AVIRIS_DROPPED))
+
+# Nominal band edges in nm of Landsat TM; the papers' 4-band MSI is TM 1-4, the 6-band MSI TM 1-5 and 7.
+LANDSAT_TM = {1: (450, 520), 2: (520, 600), 3: (630, 690), 4: (760, 900), 5: (1550, 1750), 7: (2080, 2350)}
+TM_BANDS = {4: (1, 2, 3, 4), 6: (1, 2, 3, 4, 5, 7)}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way in which the observation departs from the clean one.
+
+    Args:
+        name: what the rows say: ``clean``, ``noise``, ``shift-2``, ...
+        noise_target: ``"none"``, ``"lr_hsi"`` or ``"both"``.
+        snr_db: asked signal-to-noise ratio in dB; infinite adds nothing.
+        shift: the LR-HSI is made from the scene shifted by this many HR pixels down and right.
+        told_psf_sigma: sigma in HR pixels of the PSF a method is told; None tells the one used.
+        told_srf_shift_nm: the response a method is told is centred this many nm away from the one used.
+    """
+
+    name: str = "clean"
+    noise_target: str = "none"
+    snr_db: float = math.inf
+    shift: int = 0
+    told_psf_sigma: float | None = None
+    told_srf_shift_nm: float = 0.0
+
+
+CLEAN = Scenario()
+
+
+def noise(target: str, snr_db: float) -> Scenario:
+    """White noise at ``snr_db`` on the ``"lr_hsi"`` or on ``"both"`` images."""
+    if target not in ("lr_hsi", "both"):
+        raise ValueError(f"noise target '{target}'; choices: lr_hsi, both")
+    return Scenario("noise", target, float(snr_db))
+
+
+def shifted(pixels: int) -> Scenario:
+    """LR-HSI misregistered by ``pixels`` HR pixels (the papers' 259-pixel tiles allow 0 to 3)."""
+    return Scenario(f"shift-{pixels}", shift=pixels) if pixels else CLEAN
+
+
+@dataclass(frozen=True)
+class Observation:
+    """All that fusion sees of a scene, and what it is told about the sensors.
+
+    Args:
+        lr_hsi: (bands, h, w) float32.
+        hr_msi: (msi_bands, H, W) float32.
+        psf: (k, k) float32, sums to 1.
+        srf: (msi_bands, bands) float32, rows sum to 1.
+    """
+
+    lr_hsi: Tensor
+    hr_msi: Tensor
+    psf: Tensor
+    srf: Tensor
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a scene becomes a reference and an observation.
+
+    Args:
+        name: of this value; not part of the digest.
+        bands: ``"aviris-172"`` (by instrument band number) or ``"all"``.
+        hr_size: the reference is the top-left corner, at most this many pixels a side, a multiple of ``ratio``.
+        clip_negative: set negative native values to 0 first, as the papers' preparation does.
+        ratio: HR pixels per LR pixel along a side.
+        psf_sigma: standard deviation of the Gaussian PSF in HR pixels.
+        psf_support: side of the sampled PSF, odd.
+        boundary: ``"reflect"`` (edge not repeated), ``"replicate"`` or ``"circular"``.
+        phase: 0-based row and column of the first HR sample that decimation keeps.
+        srf: ``"landsat-tm"`` or a matrix as rows of numbers, (msi_bands, bands); rows are normalised to sum 1.
+        noise_domain: white noise relative to the power of the image in ``"unit"`` ([0, 1]) or ``"signed"`` ([-1, 1])
+            values; the same SNR is stronger in the domain where the image has more power.
+        use_given: take the LR-HSI and HR-MSI that came with a scene where there are any, instead of simulating.
+    """
+
+    name: str = "paper"
+    bands: str = "aviris-172"
+    hr_size: int = 256
+    clip_negative: bool = True
+    ratio: int = 4
+    psf_sigma: float = 3.0
+    psf_support: int = 19
+    boundary: str = "reflect"
+    phase: int = 1
+    srf: str | tuple[tuple[float, ...], ...] = "landsat-tm"
+    noise_domain: str = "unit"
+    use_given: bool = False
+
+    def __post_init__(self) -> None:
+        for value, choices in ((self.bands, ("aviris-172", "all")), (self.noise_domain, ("unit", "signed")),
+                               (self.boundary, ("reflect", "replicate", "circular"))):
+            if value not in choices:
+                raise ValueError(f"protocol '{self.name}': '{value}'; choices: {', '.join(choices)}")
+        if self.psf_support % 2 == 0 or not 0 <= self.phase < self.ratio:
+            raise ValueError(f"protocol '{self.name}': support {self.psf_support} must be odd, "
+                             f"phase {self.phase} in 0..{self.ratio - 1}")
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits of the content; the name is left out."""
+        words = {key: value for key, value in asdict(self).items() if key != "name"}
+        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def psf(self) -> Tensor:
+        """(support, support) float32, sums to 1."""
+        return gaussian_psf(self.psf_sigma, self.psf_support)
+
+    def describe(self) -> str:
+        """The protocol in one sentence, for captions."""
+        response = "Landsat TM boxes" if self.srf == "landsat-tm" else "a given matrix"
+        given = "; observations that came with the scene are used as they are" if self.use_given else ""
+        return (f"Wald's protocol '{self.name}' ({self.digest}): bands {self.bands}, at most {self.hr_size} px, ratio "
+                f"{self.ratio}, Gaussian PSF sigma {self.psf_sigma:.4g} px on {self.psf_support}x{self.psf_support}, "
+                f"{self.boundary} boundary, decimation phase {self.phase}, {response}, noise power measured in the "
+                f"{self.noise_domain} domain{given}")
+
+    def response(self, wavelengths: np.ndarray, msi_bands: int) -> Tensor:
+        """The spectral response (SRF), (msi_bands, bands) float32, rows non-negative and summing to 1.
+
+        Raises:
+            SceneError: the MSI band count is not known, or a response covers no band of the scene.
+        """
+        if self.srf != "landsat-tm":
+            matrix = torch.tensor(self.srf, dtype=torch.float32)
+            if matrix.shape != (msi_bands, len(wavelengths)) or (matrix < 0).any() or (matrix.sum(1) <= 0).any():
+                raise SceneError(f"response matrix {tuple(matrix.shape)}: {(msi_bands, len(wavelengths))} is needed, "
+                                 "non-negative, with a positive sum in every row")
+            return matrix / matrix.sum(1, keepdim=True)
+        if msi_bands not in TM_BANDS:
+            raise SceneError(f"no Landsat TM response with {msi_bands} bands; choices: {sorted(TM_BANDS)}, "
+                             "or give the protocol a response matrix")
+        return box_response(wavelengths, [LANDSAT_TM[b] for b in TM_BANDS[msi_bands]])
+
+    def reference(self, scene: Scene) -> Scene:
+        """The HR-HSI to be estimated: selected bands, cropped, [0, 1] by its own extrema.
+
+        Raises:
+            SceneError: too few bands, a dead band, or a scene that is too small.
+        """
+        return self._window(scene, 0).rescaled()
+
+    def observe(self, scene: Scene, msi_bands: int, scenario: Scenario = CLEAN) -> Observation:
+        """What fusion sees of ``scene`` in ``scenario``: the same for every method, job order and device.
+
+        Raises:
+            SceneError: as :meth:`reference`, or the scene is too small for the scenario's shift.
+        """
+        reference = self.reference(scene)
+        srf = self.response(reference.wavelengths, msi_bands)
+        if self.use_given and reference.given:
+            lr_hsi, hr_msi = self._given(reference, msi_bands, scenario)
+        else:
+            source = reference.cube
+            if scenario.shift:  # the shifted window on the scale of the reference
+                raw, window = self._window(scene, 0).cube, self._window(scene, scenario.shift).cube
+                source = (window - raw.min()) / (raw.max() - raw.min())
+            lr_hsi = blur_decimate(source, self.psf, self.ratio, self.phase, self.boundary)
+            hr_msi = apply_response(reference.cube, srf)
+
+        generator = torch.Generator().manual_seed(self._noise_seed(scene.name, scenario))
+        if scenario.noise_target in ("lr_hsi", "both"):
+            lr_hsi = add_noise(lr_hsi, scenario.snr_db, generator, self.noise_domain)
+        if scenario.noise_target == "both":
+            hr_msi = add_noise(hr_msi, scenario.snr_db, generator, self.noise_domain)
+
+        told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma)
+        told_srf = self.response(reference.wavelengths - scenario.told_srf_shift_nm, msi_bands)
+        return Observation(lr_hsi, hr_msi, told.psf, told_srf)
+
+    def _window(self, scene: Scene, shift: int) -> Scene:
+        """Selected bands of the crop that starts ``shift`` pixels down and right, on the scale of the whole scene."""
+        scene = self._select(scene)
+        sides = [min(self.hr_size, side) // self.ratio * self.ratio for side in scene.size]
+        if min(sides) <= self.psf_support // 2 or any(n + shift > s for n, s in zip(sides, scene.size)):
+            raise SceneError(
+                f"scene '{scene.name}' has {scene.size[0]}x{scene.size[1]} pixels: too small for a {sides[0]}x{sides[1]} "
+                f"reference shifted by {shift} under a PSF of {self.psf_support} pixels. Lower the protocol's hr_size "
+                f"(to {min(scene.size) - shift} or less) or use a larger scene."
+            )
+        if self.clip_negative and scene.native_min < 0:
+            zero = -scene.native_min / (scene.native_max - scene.native_min)
+            scene = replace(scene, cube=scene.cube.clamp(min=zero))
+        return scene.crop(slice(shift, shift + sides[0]), slice(shift, shift + sides[1]))
+
+    def _select(self, scene: Scene) -> Scene:
+        """The protocol's bands, none of them dead."""
+        if self.bands == "aviris-172" and scene.bands != len(AVIRIS_172):  # 172 bands are taken as already selected
+            numbers = scene.band_numbers or (tuple(range(1, 225)) if scene.bands == 224 else ())
+            place = {number: index for index, number in enumerate(numbers) if number}
+            missing = [b for b in AVIRIS_172 if b not in place]
+            if missing:
+                raise SceneError(
+                    f"scene '{scene.name}' has {scene.bands} bands, and {len(missing)} of the 172 AVIRIS bands of protocol "
+                    f"'{self.name}' are not among them (first: AVIRIS band {missing[0]}). Give a 224-band AVIRIS cube, "
+                    "one with band numbers, or one cut to those 172 bands; or choose a protocol with bands='all'."
+                )
+            scene = scene.select(np.array([place[b] for b in AVIRIS_172]))
+        flat = scene.cube.flatten(1)
+        dead = (flat.amax(1) == flat.amin(1)).nonzero().flatten().tolist()
+        if dead:
+            raise SceneError(
+                f"scene '{scene.name}': {len(dead)} of its {scene.bands} bands are constant (dead), the first is band "
+                f"{dead[0]} (0-based, after selection) at {scene.wavelengths[dead[0]]:.1f} nm; its PSNR would be "
+                "meaningless. Drop or restore the band in the file, or choose a protocol that does not select it."
+            )
+        return scene
+
+    def _given(self, reference: Scene, msi_bands: int, scenario: Scenario) -> tuple[Tensor, Tensor]:
+        """The authors' own LR-HSI and HR-MSI, by the names of their files' keys."""
+        keys = f"lrhsi{scenario.shift or ''}", f"hrmsi{msi_bands}"
+        missing = [key for key in keys if key not in reference.given]
+        if missing:
+            raise SceneError(f"scene '{reference.name}' came without {missing}; it has {sorted(reference.given)}")
+        return reference.given[keys[0]], reference.given[keys[1]]
+
+    def _noise_seed(self, image: str, scenario: Scenario) -> int:
+        """Seed from names alone, so that adding methods, scenes or MSI settings shifts nobody's noise."""
+        words = [self.digest, image, scenario.name, scenario.noise_target, str(scenario.snr_db)]
+        return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:8], "big") >> 1
+
+
+def gaussian_psf(sigma: float, support: int) -> Tensor:
+    """Sampled isotropic Gaussian, (support, support) float32, sums to 1; ``sigma`` in HR pixels."""
+    taps = torch.arange(support, dtype=torch.float64) - (support - 1) / 2
+    line = torch.exp(-0.5 * (taps / sigma).square())
+    psf = torch.outer(line, line)
+    return (psf / psf.sum()).float()
+
+
+def box_response(wavelengths: np.ndarray, edges: list[tuple[float, float]]) -> Tensor:
+    """One row per (low, high) in nm: equal weights on the bands whose centre lies in [low, high), sum 1.
+
+    Raises:
+        SceneError: a row without a band.
+    """
+    centres = np.asarray(wavelengths)
+    rows = np.array([(centres >= low) & (centres < high) for low, high in edges], dtype=np.float32)
+    for (low, high), row in zip(edges, rows):
+        if not row.any():
+            raise SceneError(
+                f"no band of the scene lies in {low}-{high} nm (it covers {centres.min():.0f}-{centres.max():.0f} nm); "
+                "choose an MSI setting that the scene can feed, or give the protocol a response matrix"
+            )
+    return torch.from_numpy(rows / rows.sum(1, keepdims=True))
+
+
+def blur_decimate(cube: Tensor, psf: Tensor, ratio: int, phase: int, boundary: str) -> Tensor:
+    """Correlate every band with ``psf`` and keep rows and columns phase, phase + ratio, ...
+
+    Args:
+        cube: (bands, H, W), sides multiples of ``ratio``.
+        psf: (k, k), k odd.
+        ratio: decimation factor.
+        phase: 0-based index of the first sample kept.
+        boundary: padding mode of ``torch.nn.functional.pad``.
+
+    Returns:
+        (bands, H / ratio, W / ratio).
+    """
+    half = psf.shape[-1] // 2
+    padded = F.pad(cube[:, None], (half,) * 4, mode=boundary)[..., phase:, phase:]
+    rows, cols = cube.shape[1] // ratio, cube.shape[2] // ratio
+    return F.conv2d(padded, psf[None, None].to(cube), stride=ratio)[:, 0, :rows, :cols].contiguous()
+
+
+def apply_response(cube: Tensor, srf: Tensor) -> Tensor:
+    """(bands, H, W) seen through (msi_bands, bands) -> (msi_bands, H, W)."""
+    return torch.einsum("mb,bhw->mhw", srf.to(cube), cube)
+
+
+def noise_std(image: Tensor, snr_db: float, domain: str = "unit") -> float:
+    """Standard deviation of white noise at ``snr_db``, in the values of ``domain``.
+
+    sqrt(mean of x^2 over the whole image / 10^(SNR/10)). The papers' eq. 16 multiplies by 10^(SNR/10), which would
+    amplify with the SNR; their code divides, and so do we. ``signed`` measures the power of 2x - 1.
+    """
+    values = 2 * image - 1 if domain == "signed" else image
+    return math.sqrt(values.double().square().mean().item() / 10 ** (snr_db / 10))
+
+
+def add_noise(image: Tensor, snr_db: float, generator: torch.Generator, domain: str = "unit") -> Tensor:
+    """``image`` plus white Gaussian noise; infinite SNR returns it unchanged. Drawn on the CPU: the same everywhere."""
+    if math.isinf(snr_db):
+        return image
+    std = noise_std(image, snr_db, domain) / (2 if domain == "signed" else 1)  # the signed domain is twice as wide
+    draw = torch.randn(image.shape, generator=generator)
+    return image + std * draw.to(image)
+
+
+PAPER = Protocol()
+PROTOCOLS = {
+    # The text's "variance sigma = 3" read as a standard deviation of 3 pixels ...
+    "paper": PAPER,
+    # ... and as a variance of 3: sigma = sqrt(3), with the same coverage of +-3 sigma.
+    "paper-variance": replace(PAPER, name="paper-variance", psf_sigma=math.sqrt(3.0), psf_support=13),
+    # The published code: files taken as they are where they came with the scene, noise added to [-1, 1] data.
+    "release": replace(PAPER, name="release", clip_negative=False, noise_domain="signed", use_given=True),
+}

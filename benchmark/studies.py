@@ -1,0 +1,75 @@
+"""The named studies: what ``--profile`` chooses from."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+
+from benchmark.plan import PlanError, Study
+from benchmark.protocol import CLEAN, PAPER, noise
+
+METHODS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")
+SNR_DB = (45, 40, 35, 30, 25)
+ROBUSTNESS = (CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr_db in SNR_DB))
+
+# Widths and depths of the quick profile: the same network with an eighth of its channels and fewer groups.
+SMALL = {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16, "depths": (1, 1, 1, 1)}}
+
+STUDIES = {study.name: study for study in (
+    Study(
+        name="quick",
+        title="Quick look on procedural scenes",
+        methods=METHODS,
+        dataset="synthetic",
+        dataset_options={"size": 64, "train": 4, "val": 1, "test": 2},
+        protocol=replace(PAPER, hr_size=64),
+        scenarios=ROBUSTNESS,
+        training={"steps": 400, "batch": 4, "crop": 32, "lr": 2e-3, "log_every": 40},
+        arguments=SMALL,
+        cost_lr_size=16,
+        labels=("Quick profile: procedural scenes of 64x64 pixels, reduced networks (width 16 of 86) and 400 training steps; "
+                "the numbers show that everything runs and are not comparable with the papers",),
+    ),
+    Study(
+        name="aviris",
+        title="Real AVIRIS scenes, split by flight",
+        methods=METHODS,
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=ROBUSTNESS,
+        training={"minutes": 65.0, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 25},
+        labels=("Trained for 65 minutes on one CPU core, on four scenes of one flight; the papers train 600 epochs of 1,678 scenes",
+                "96x96 scenes; the papers' scenes are 256x256 and their split mixes tiles of the same flights"),
+    ),
+    Study(
+        name="budget",
+        title="Every method under the same training budget",
+        methods=METHODS,
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        training={"steps": 500, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 50},
+        labels=("Every supervised method was trained for the same number of steps, whatever its own recipe asks for",),
+    ),
+    Study(
+        name="paper",
+        title="The settings of the S3RNet papers",
+        methods=METHODS,
+        dataset="csakd-tiles",
+        scenarios=ROBUSTNESS,
+    ),
+)}
+
+
+def study(name: str) -> Study:
+    """A study by name.
+
+    Raises:
+        PlanError: unknown name; the message lists the choices and the nearest one.
+    """
+    if name not in STUDIES:
+        near = difflib.get_close_matches(name, STUDIES, n=1)
+        hint = f" Did you mean '{near[0]}'?" if near else ""
+        raise PlanError(f"unknown profile '{name}'.{hint} Choices: {', '.join(STUDIES)}")
+    return STUDIES[name]

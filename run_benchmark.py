@@ -1,0 +1,154 @@
+#!/usr/bin/env python
+"""Benchmark of hyperspectral/multispectral image fusion: arguments -> plan -> execute -> report.
+
+    python run_benchmark.py list
+    python run_benchmark.py run --profile quick
+    python run_benchmark.py report --profile quick
+    python run_benchmark.py complexity --methods gsa s3rnet-student
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+import datasets
+import methods
+from benchmark import gather, store
+from benchmark.execute import device_name, execute, pending, preflight
+
+from benchmark.plan import PlanError, Study, plan, shard
+from benchmark.protocol import PROTOCOLS
+from benchmark.studies import STUDIES, study
+from datasets import SceneError
+from methods.registry import MethodError
+
+USER_ERRORS = (SceneError, MethodError, PlanError, store.StoreError)
+BUDGET = ("steps", "minutes", "lr", "batch", "crop", "log_every")  # flags that replace fields of every recipe
+
+
+def arguments() -> argparse.ArgumentParser:
+    """All commands and flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="methods, datasets, protocols and profiles")
+    run = commands.add_parser("run", help="measure what is missing, then render the report")
+    report = commands.add_parser("report", help="render the report from the rows there are")
+    complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
+    for command in (run, report, complexity):
+        add = command.add_argument
+        add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
+        add("--study", metavar="NAME", help="name of the report, if not the profile's")
+        add("--methods", nargs="+", metavar="METHOD", help="instead of the profile's")
+        add("--msi-bands", nargs="+", type=int, metavar="N", help="MSI band counts, such as 4 6")
+        add("--dataset", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
+        add("--data-option", nargs="+", default=[], metavar="KEY=VALUE", help="arguments of the dataset, such as root=FOLDER")
+        add("--splits", nargs="+", metavar="SPLIT", help="held-out splits")
+        add("--protocol", metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
+        add("--hr-size", type=int, metavar="PIXELS", help="largest HR side")
+        add("--all-bands", action="store_true", help="take every band of the scenes, not the 172 of AVIRIS")
+        add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
+        add("--recipe", default="", metavar="NAME", help="recipe on the methods' cards, such as paper or release")
+        for flag in BUDGET:
+            add(f"--{flag.replace('_', '-')}", type=float if flag in ("minutes", "lr") else int, metavar="X",
+                help=f"replace '{flag}' of every recipe")
+        add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
+        add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
+        add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="of training")
+        add("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
+        add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    for command in (run, complexity):
+        command.add_argument("--force", action="store_true", help="measure every job of the plan anew")
+        command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose method's code has changed")
+        command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
+        command.add_argument("--dry-run", action="store_true", help="print the plan with the state of each job and stop")
+    return parser
+
+
+def study_of(args: argparse.Namespace) -> Study:
+    """The profile, with what the flags replace."""
+    chosen = study(args.profile)
+    protocol = chosen.protocol
+    if args.protocol and args.protocol not in PROTOCOLS:
+        raise PlanError(f"unknown protocol '{args.protocol}'; choices: {', '.join(PROTOCOLS)}")
+    if args.protocol:
+        protocol = replace(PROTOCOLS[args.protocol], hr_size=protocol.hr_size)
+    protocol = replace(protocol, hr_size=args.hr_size or protocol.hr_size, bands="all" if args.all_bands else protocol.bands)
+    if any(not option.partition("=")[1] for option in args.data_option):
+        raise PlanError(f"--data-option {' '.join(args.data_option)}: give KEY=VALUE, such as root=FOLDER")
+    options = {key: int(value) if value.isdigit() else value for key, _, value in (o.partition("=") for o in args.data_option)}
+    budget = {flag: getattr(args, flag) for flag in BUDGET if getattr(args, flag) is not None}
+    training = dict(chosen.training)
+    if budget.keys() & {"steps", "minutes"}:
+        training = {key: value for key, value in training.items() if key not in ("steps", "minutes")}
+    same_data = args.dataset in (None, chosen.dataset)
+    return replace(
+        chosen, protocol=protocol, name=args.study or chosen.name, methods=tuple(args.methods or chosen.methods),
+        msi_bands=tuple(args.msi_bands or chosen.msi_bands), dataset=args.dataset or chosen.dataset,
+        dataset_options=(dict(chosen.dataset_options) if same_data else {}) | options,
+        splits=tuple(args.splits or (chosen.splits if same_data else ("test",))), seeds=tuple(args.seeds or chosen.seeds),
+        recipe=args.recipe, training=training | budget, cost_lr_size=args.lr_size or chosen.cost_lr_size,
+        precision=args.precision or chosen.precision,
+    )
+
+
+def show_list() -> None:
+    """Print everything that has a name."""
+    for family in ("classical", "unsupervised", "supervised"):
+        for name in methods.available(family):
+            card = methods.card(name)
+            recipes = f"; recipes: {', '.join(card.recipes)}" if card.recipes else ""
+            print(f"{family:13} {name:24} {card.fidelity:10} {card.paper}{recipes}")
+    print(f"\ndatasets      {', '.join(datasets.names())}\nprotocols")
+    for protocol in PROTOCOLS.values():
+        print(f"  {protocol.describe()}")
+    print("profiles")
+    for each in STUDIES.values():
+        print(f"  {each.name:10} {each.title}: {each.dataset}, {', '.join(each.methods)}")
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command; 0 done, 2 bad input, 1 jobs failed."""
+    args = arguments().parse_args(words)
+    if args.command == "list":
+        show_list()
+        return 0
+    kind = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
+    chosen = study_of(args)
+    fabric = Fabric(accelerator=kind, devices=1, precision=chosen.precision)
+    jobs = plan(chosen, device_name(fabric.device))
+    failed = []
+    if args.command != "report":
+        due = [job for job in jobs if args.command == "run" or job.kind == "cost"]
+        due = shard(due, args.shard) if args.shard else due
+        if args.dry_run:
+            print("\n".join(f"{store.state(args.results, job):10} {job.label}" for job in due))
+            return 0
+        if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale)):
+            preflight(chosen)
+        failed = execute(due, args.results, fabric, args.force, args.redo_stale)
+    if args.command == "complexity":
+        print(gather.costs(jobs, args.results).to_string(index=False))
+    else:
+        print(gather.render_study(chosen, jobs, args.results, args.reports))
+    for reason in sorted({store.failure(args.results, job) for job in failed}):
+        print(f"error: {reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        sys.exit(130)
