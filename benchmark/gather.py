@@ -13,6 +13,11 @@ from benchmark.plan import Job, Study, canonical
 from benchmark.report import render
 from methods import card
 
+SPLIT_WORDS = {
+    "test-same-flight": "Another scene of a flight that was trained on, without a shared pixel.",
+    "test-other-flight": "Scenes of flights that no method was trained on.",
+}
+
 
 def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) -> Path:
     """Render ``reports/<study>/index.html`` from the rows there are, holes shown as holes.
@@ -54,7 +59,7 @@ def costs(jobs: list[Job], results: Path) -> pd.DataFrame:
         for place in sorted(store.folder(results, job).parent.glob(f"cost-{job.method}-*")):
             words = json.loads((place / "job.json").read_text())
             if (place / "rows.csv").exists() and words["inputs"] == cell | {"device": words["inputs"]["device"]}:
-                frames.append(pd.read_csv(place / "rows.csv").assign(stale=words["source"] != job.source))
+                frames.append(store.read_csv(place / "rows.csv").assign(stale=words["source"] != job.source))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
@@ -87,7 +92,7 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
             "methods": list(study.methods),
             "msi_bands": list(study.msi_bands),
             "scenarios": [(each.name, each.noise_target, each.snr_db) for each in study.scenarios],
-            "splits": [(study.dataset, split) for split in study.splits],
+            "splits": [(study.dataset, split, SPLIT_WORDS.get(split, "")) for split in study.splits],
         },
         "jobs": {
             "failed": [f"{job.label}: {store.failure(results, job)}" for job in jobs if states[job.key] == "failed"],

@@ -18,16 +18,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from benchmark.tables import CLEAN, METRICS, TARGETS, Cell, Section, at, caption, noise_levels, protocol_words, score_cell
+from benchmark import tables
+from benchmark.tables import METRICS, TARGETS, Cell, Section, at, caption, score_cell
 
 # Okabe and Ito's colours without yellow, which is too light on white; colour and marker counts share no factor, so
 # 63 methods differ in at least one of them
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
 DASHES = ("-", "--", "-.", ":")
-STYLE: Any = {"font.size": 10, "axes.grid": True, "grid.color": "#dddddd", "grid.linewidth": 0.6, "axes.axisbelow": True,
-         "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False, "legend.fontsize": 9,
-         "lines.linewidth": 1.6, "lines.markersize": 5.5, "pdf.fonttype": 42, "savefig.dpi": 150, "figure.dpi": 150}
+STYLE: Any = {"font.size": 10, "axes.axisbelow": True, "axes.grid": True, "grid.color": "#dddddd",
+              "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+              "legend.fontsize": 9, "lines.linewidth": 1.6, "lines.markersize": 5.5, "pdf.fonttype": 42,
+              "savefig.dpi": 150, "figure.dpi": 150}
 WIDTH = 4.8  # inches: at the width of a phone the letters are still about ten pixels high
 TRAINING = (  # file name, title, quantity of the log -> label of its panel
     ("losses", "Training losses", {"loss": "total loss", "l1": "L1 loss", "beba": "BEBA loss", "sam": "SAM loss",
@@ -56,7 +58,7 @@ def styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
 def noise_curves(section: Section) -> list[Plot]:
     """PSNR and SAM against SNR, one figure a noise target, metric and MSI setting; clean stands apart at the right."""
     return [_noise_curve(section, target, levels, metric, msi_bands)
-            for target, levels in noise_levels(section).items()
+            for target, levels in tables.noise_levels(section).items()
             for metric in ("psnr_db", "sam_deg") for msi_bands in section.msi_bands]
 
 
@@ -70,7 +72,7 @@ def _noise_curve(section: Section, target: str, levels: list[float], metric: str
             if bands == msi_bands:
                 cells[method].append(score_cell(rows, metric, images))
     clean = {method: score_cell(rows, metric, images)
-             for bands, method, rows, images in at(section, *CLEAN) if bands == msi_bands}
+             for bands, method, rows, images in at(section, *tables.CLEAN) if bands == msi_bands}
     drawn = [method for method in section.methods
              if any(not math.isnan(cell.value) for cell in [*cells[method], clean[method]])]
     with mpl.rc_context(STYLE):
@@ -145,7 +147,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     devices = ", ".join(section.meta.get("devices", [])) or "unknown"
     labels = [label.rstrip(".") + "." for label in section.meta.get("labels", [])]
     words = [f"{title} per epoch, {msi_bands} MSI bands, one line a run (runs: {counted}; seeds {seeds}).",
-             f"{protocol_words(section).capitalize()}; devices: {devices}.", *labels]
+             f"{tables.protocol_words(section).capitalize()}; devices: {devices}.", *labels]
     return Plot(name, f"{title}, {msi_bands} MSI bands", " ".join(words), figure)
 
 

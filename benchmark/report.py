@@ -259,11 +259,11 @@ def to_csv(table: Table) -> str:
 def to_markdown(table: Table) -> str:
     """A pipe table, its caption and footnotes."""
     letters, place = footnotes(table), ranks(table)
-    marks = {1: "**{}**", 2: "<u>{}</u>", None: "{}"}
+    marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
              ["---:", "---", *("---:" for _ in table.columns)]]
     for i, (msi_bands, method, cells) in enumerate(table.rows):
-        texts = [marks[place.get((i, j))].format(text_of(cell, column))
+        texts = [marks[place.get((i, j), 0)].format(text_of(cell, column))
                  + (f"<sup>{','.join(letters[note] for note in cell.notes)}</sup>" if cell.notes else "")
                  for j, (cell, column) in enumerate(zip(cells, table.columns))]
         lines.append([str(msi_bands), method, *texts])
@@ -275,7 +275,7 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table, study: str) -> str:
     """A booktabs table, shrunk only where it is wider than the page."""
     letters, place = footnotes(table), ranks(table)
-    marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", None: "{}"}
+    marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", 0: "{}"}
     labels = []
     for label, unit in heads(table):  # long labels word by word, so that columns stay as narrow as their numbers
         words = [*(label.split() if len(label) > 9 else [label]), *([f"({unit})"] if unit else [])]
@@ -293,7 +293,7 @@ def to_latex(table: Table, study: str) -> str:
             panel = msi_bands
             title = rf"\multicolumn{{{len(cells) + 1}}}{{l}}{{\emph{{{msi_bands} MSI bands}}}}"
             lines += [r"    \midrule", rf"    {title} \\"]
-        texts = [marks[place.get((i, j))].format(tex(text_of(cell, column)))
+        texts = [marks[place.get((i, j), 0)].format(tex(text_of(cell, column)))
                  + (rf"$^{{{','.join(letters[note] for note in cell.notes)}}}$" if cell.notes else "")
                  for j, (cell, column) in enumerate(zip(cells, table.columns))]
         lines.append(f"    {tex(method)} & {' & '.join(texts)} \\\\")
@@ -319,7 +319,7 @@ def to_html(table: Table) -> str:
             panel = msi_bands
             lines.append(f'<tr><th class="panel" scope="rowgroup">{msi_bands} MSI bands</th>'
                          f'<td class="panel" colspan="{len(cells)}"></td></tr>')
-        texts = "".join(cell_html(cell, column, place.get((i, j)), letters, table.name)
+        texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
                         for j, (cell, column) in enumerate(zip(cells, table.columns)))
         lines.append(f'<tr><th scope="row">{escape(method)}</th>{texts}</tr>')
     notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
@@ -334,7 +334,7 @@ def to_html(table: Table) -> str:
         *([f'<ul class="notes">{notes}</ul>'] if notes else [])])
 
 
-def cell_html(cell: Cell, column: Column, rank: int | None, letters: Mapping[str, str], name: str) -> str:
+def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str], name: str) -> str:
     """One ``td``."""
     kind = {1: "best", 2: "second"}.get(rank, "published" if column.published else "")
     kind = "hole" if math.isnan(cell.value) else kind

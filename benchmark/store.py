@@ -28,6 +28,7 @@ import torch
 
 from benchmark.plan import Job, canonical
 
+TEXT = ("method", "dataset", "split", "image", "scenario", "noise_target", "protocol", "job")  # columns never to be parsed
 STATES = ("done", "stale", "failed", "unfinished", "missing")
 
 
@@ -116,8 +117,13 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
             words = {"job": job.key[:12], "stale": state(root, job) == "stale"}
             if name == "train.csv":
                 words |= {"msi_bands": job.msi_bands, "seed": job.seed}
-            frames.append(pd.read_csv(path).assign(**words))
+            frames.append(read_csv(path).assign(**words))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A file of rows; names and digests stay text, even where they look like numbers."""
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=["nan", ""])
 
 
 def failure(root: Path, job: Job) -> str:

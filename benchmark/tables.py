@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean, stdev
 from textwrap import shorten
 from typing import Any
 
@@ -253,52 +254,51 @@ def at(section: Section, scenario: str, noise_target: str, snr_db: float) -> lis
             for msi_bands in section.msi_bands for method in section.methods]
 
 
-def measured(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows that carry a number: failed ones have no part in any mean."""
-    return rows[(rows["status"] == "ok") & rows[metric].notna()]
+def by_seed(rows: pd.DataFrame, metric: str) -> dict[int, list[float]]:
+    """What was measured on the images of each seed; failed rows have no part in it."""
+    values: dict[int, list[float]] = {}
+    for seed, status, value in zip(rows["seed"], rows["status"], rows[metric]):
+        values.setdefault(seed, []).extend([float(value)] if status == "ok" and not math.isnan(value) else [])
+    return values
 
 
-def seed_means(rows: pd.DataFrame, metric: str) -> pd.Series:
-    """Mean over the images of each seed, by seed."""
-    return measured(rows, metric).groupby("seed")[metric].mean().astype(float)
-
-
-def mean_and_std(means: pd.Series) -> tuple[float, float]:
+def mean_and_std(means: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation over seeds; no deviation of a single seed or of infinite values."""
-    finite = len(means) > 1 and not means.map(math.isinf).any()
-    return (float(means.mean()) if len(means) else NAN), (float(means.std(ddof=1)) if finite else NAN)
+    finite = len(means) > 1 and not any(math.isinf(mean) for mean in means)
+    return fmean(means), (stdev(means) if finite else NAN)
 
 
 def score_cell(rows: pd.DataFrame, metric: str, images: int) -> Cell:
     """First the mean over images, then mean and deviation over seeds; a mean over fewer images is told, not ranked."""
     if rows.empty:
         return Cell(notes=("no row: not measured yet, or its job failed (lists at the end)",))
-    good = measured(rows, metric)
-    failed = len(rows) - len(good)
-    if good.empty:
+    values = by_seed(rows, metric)
+    counts = sorted(len(one) for one in values.values())
+    failed = len(rows) - sum(counts)
+    if not counts[-1]:
         return Cell(notes=(f"all {failed} rows failed",))
-    counts = good.groupby("seed").size().reindex(sorted(rows["seed"].unique()), fill_value=0)
     notes = []
-    complete = counts.min() == images
+    complete = counts[0] == images
     if not complete:
-        least = f"{counts.min()}" if counts.min() == counts.max() else f"{counts.min()} to {counts.max()}"
+        least = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
         notes.append(f"over {least} of {images} images a seed" + (f", {failed} rows failed" if failed else "")
                      + ": not ranked")
-    if rows["stale"].astype(bool).any():
+    if any(rows["stale"]):
         notes.append(STALE)
-    return Cell(*mean_and_std(seed_means(rows, metric)), tuple(notes), ranked=complete)
+    return Cell(*mean_and_std([fmean(one) for one in values.values() if one]), tuple(notes), ranked=complete)
 
 
 def average(cells: Sequence[tuple[pd.DataFrame, Cell]], metric: str) -> Cell:
     """Mean over the levels for each seed, then over the seeds; a hole where one level is a hole."""
-    levels = pd.concat([seed_means(rows, metric) for rows, _ in cells], axis=1)
-    means = levels.mean(axis=1, skipna=False).dropna()
-    if means.empty:
+    levels = [{seed: fmean(one) for seed, one in by_seed(rows, metric).items() if one} for rows, _ in cells]
+    seeds = sorted(set().union(*levels))
+    means = [fmean(level[seed] for level in levels) for seed in seeds if all(seed in level for level in levels)]
+    if not means:
         return Cell(notes=("no average: a level is missing",))
     notes = dict.fromkeys(note for _, cell in cells for note in cell.notes)
-    if len(means) < len(levels):
-        notes[f"average over {len(means)} of {len(levels)} seeds: not ranked"] = None
-    ranked = len(means) == len(levels) and all(cell.ranked for _, cell in cells)
+    if len(means) < len(seeds):
+        notes[f"average over {len(means)} of {len(seeds)} seeds: not ranked"] = None
+    ranked = len(means) == len(seeds) and all(cell.ranked for _, cell in cells)
     return Cell(*mean_and_std(means), tuple(notes), ranked)
 
 

@@ -1,0 +1,251 @@
+"""A tiny fixed row set through the tables: the numbers, what is never mixed, and the exact text of a small case."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from benchmark import report, tables
+from benchmark.tables import Cell, Column, Table
+
+INF = math.inf
+METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")
+
+
+def row(method, psnr, *, sam=2.0, image="a", split="test", msi_bands=4, seed=0, snr=INF, target="none", protocol="p1",
+        status="ok", stale=False):
+    values = (psnr, sam, 10.0, 0.01, 3.0, 0.9)
+    if status == "failed":
+        values = (math.nan,) * 6
+    return {"method": method, "dataset": "made", "split": split, "image": image, "msi_bands": msi_bands, "ratio": 4,
+            "scenario": "clean" if math.isinf(snr) else "noise", "noise_target": target, "snr_db": snr, "seed": seed,
+            "protocol": protocol, **dict(zip(METRICS, values)), "seconds": 0.1, "device": "cpu", "job": "j",
+            "status": status, "stale": stale}
+
+
+def cost(method, msi_bands=4, device="cpu", hr_size=256, **values):
+    return {"method": method, "msi_bands": msi_bands, "device": device, "dtype": "float32", "lr_size": hr_size // 4,
+            "hr_size": hr_size, "parameters": 8748718, "parameters_used": 7449946, "macs": 1.5e11, "macs_conv": 1.4e11,
+            "flops": 3e11, "uncounted_ops": "none", "seconds_median": 0.5, "seconds_spread": 0.1,
+            "peak_memory_mb": 100.0, "job": "c", "status": "ok"} | values
+
+
+def split_sections(rows, costs=(), published=None, **meta):
+    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(), published or {}, meta)[1]
+
+
+def section(rows, costs=(), published=None, **meta):
+    (only,) = split_sections(rows, costs, published, **meta)
+    return only
+
+
+def cells(table, key):
+    j = [column.key for column in table.columns].index(key)
+    return {(msi_bands, method): values[j] for msi_bands, method, values in table.rows}
+
+
+def clean(rows, key="psnr_db", method="gsa"):
+    return cells(tables.accuracy(section(rows))[0], key)[4, method]
+
+
+def test_mean_is_over_images_within_a_seed_and_then_over_seeds():
+    # seed 0 has one image more: the plain mean of all rows would be 25
+    rows = [row("gsa", 20.0), row("gsa", 30.0, image="b"), row("gsa", 20.0, image="c"),
+            row("gsa", 30.0, seed=1)]
+    rows[2] |= {"psnr_db": 10.0}
+    cell = clean(rows)
+    assert cell.value == pytest.approx((20.0 + 30.0) / 2)
+    assert cell.std == pytest.approx(math.sqrt(50.0))
+    assert math.isnan(clean(rows[:3]).std)  # a single seed has no deviation
+
+
+def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
+    rows = [row("gsa", 20.0), row("gsa", 99.0, image="b", status="failed"),
+            row("bicubic", 10.0), row("bicubic", 12.0, image="b"), row("other", 5.0), row("other", 5.0, image="b")]
+    table = tables.accuracy(section(rows))[0]
+    cell = cells(table, "psnr_db")[4, "gsa"]
+    assert cell.value == 20.0
+    assert cell.notes == ("over 1 of 2 images a seed, 1 rows failed: not ranked",)
+    assert "1 failed rows of this split left out" in table.caption
+    assert [table.rows[i][1] for (i, j), rank in report.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
+
+
+def test_a_seed_that_failed_throughout_is_told():
+    rows = [row("gsa", 20.0), row("gsa", 20.0, seed=1, status="failed")]
+    assert "over 0 to 1 of 1 images a seed" in clean(rows).notes[0]
+
+
+def test_stale_rows_are_marked():
+    assert clean([row("gsa", 20.0, stale=True)]).notes == (tables.STALE,)
+    table = tables.accuracy(section([row("gsa", 20.0)], [cost("gsa", stale=True)]))[0]
+    assert cells(table, "seconds_median")[4, "gsa"].notes == (tables.STALE,)
+
+
+def test_splits_and_protocols_are_never_mixed():
+    rows = [row("gsa", 30.0), row("gsa", 20.0, split="test-other-flight"), row("gsa", 10.0, protocol="p2")]
+    found = {one.title: cells(tables.accuracy(one)[0], "psnr_db")[4, "gsa"].value for one in split_sections(rows)}
+    assert found == {"made / test, protocol p1": 30.0, "made / test, protocol p2": 10.0,
+                     "made / test-other-flight": 20.0}
+    # one name for two digests that meet in one cell does not bring them together
+    names = {"p1": {"name": "paper"}, "p2": {"name": "paper"}}
+    assert len(split_sections(rows, protocols=names)) == 3
+    # ... but one protocol with a digest for each MSI setting is one section
+    rows = [row("gsa", 30.0), row("gsa", 31.0, msi_bands=6, protocol="p2")]
+    assert len(split_sections(rows, protocols=names)) == 1
+
+
+def test_a_row_that_comes_twice_is_refused():
+    with pytest.raises(ValueError, match=r"two score rows for .*'method': 'gsa'"):
+        split_sections([row("gsa", 1.0), row("gsa", 2.0)])
+
+
+def test_expected_grid_shows_holes_in_the_order_of_the_study():
+    expected = {"methods": ["zeta", "gsa"], "msi_bands": [4, 6], "splits": [("made", "none-yet"), ("made", "test")],
+                "scenarios": [("clean", "none", INF), ("noise", "both", 30.0)]}
+    empty, full = split_sections([row("gsa", 20.0), row("extra", 1.0)], expected=expected)
+    assert (empty.title, full.title) == ("made / none-yet", "made / test")
+    table = tables.accuracy(full)[0]
+    assert [key[:2] for key in table.rows] == [(n, name) for n in (4, 6) for name in ("zeta", "gsa", "extra")]
+    assert math.isnan(cells(table, "psnr_db")[6, "gsa"].value)
+    assert cells(table, "psnr_db")[6, "gsa"].notes[0].startswith("no row")
+    assert all(math.isnan(cell.value) for one in tables.robustness(empty) for _, _, line in one.rows for cell in line)
+
+
+def test_robustness_columns_and_average():
+    levels = [("none", INF, 30.0), ("both", 45.0, 28.0), ("both", 25.0, 20.0), ("lr_hsi", 25.0, 24.0)]
+    rows = [row("gsa", psnr, target=target, snr=snr) for target, snr, psnr in levels]
+    rows += [row("bicubic", 10.0), row("bicubic", 9.0, target="both", snr=45.0)]
+    made = {table.name: table for table in tables.robustness(section(rows))}
+    assert sorted(made) == [f"made-test-noise-{target}-{metric}" for target in ("both", "lr-hsi")
+                            for metric in ("psnr", "rmse", "sam")]
+    table = made["made-test-noise-both-psnr"]
+    assert [column.key for column in table.columns] == ["clean", "45_dB", "25_dB", "average"]
+    assert cells(table, "25_dB")[4, "gsa"].value == 20.0
+    assert cells(table, "average")[4, "gsa"].value == pytest.approx(26.0)
+    assert math.isnan(cells(table, "average")[4, "bicubic"].value)  # 25 dB is missing: no average of what is there
+    assert cells(made["made-test-noise-lr-hsi-psnr"], "average")[4, "gsa"].value == pytest.approx(27.0)
+
+
+def test_average_takes_only_seeds_that_have_every_level():
+    rows = [row("gsa", 30.0), row("gsa", 20.0, target="both", snr=25.0), row("gsa", 40.0, seed=1)]
+    cell = cells(tables.robustness(section(rows))[0], "average")[4, "gsa"]
+    assert cell == Cell(25.0, cell.std, ("average over 1 of 2 seeds: not ranked",), ranked=False)
+
+
+def test_published_figures_stand_beside_measured_ones_only_where_there_are_any():
+    rows, costs = [row("net", 30.0), row("gsa", 20.0)], [cost("net")]
+    published = {"net": {4: {"psnr_db": 47.1, "macs": 144.77e9, "parameters": 7.44e6}}, "absent": {4: {"sam_deg": 1.0}}}
+    table = tables.accuracy(section(rows, costs, published))[0]
+    keys = [column.key for column in table.columns]
+    assert [key for key in keys if key.endswith("_published")] == [
+        "psnr_db_published", "parameters_used_published", "macs_conv_published"]
+    assert keys[:2] == ["psnr_db", "psnr_db_published"]
+    gsa, line = report.to_markdown(table).splitlines()[2:4]
+    assert gsa.startswith("| 4 | gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
+    assert line.startswith("| 4 | net | **30.00** | 47.1 |")
+    assert "| 8.749 | 7.450 | 7.44 | 150.00 | 140.00 | 144.77 | 0.500 | 100 |" in line
+    assert "published" not in report.to_markdown(tables.accuracy(section(rows, costs))[0])
+
+
+def test_costs_are_of_the_largest_size_and_by_device():
+    costs = [cost("gsa", hr_size=32, parameters=1.0), cost("gsa", seconds_median=2.0),
+             cost("gsa", device="cuda", seconds_median=0.25), cost("bicubic", status="failed", parameters=math.nan)]
+    table = tables.accuracy(section([row("gsa", 20.0), row("bicubic", 10.0)], costs))[0]
+    assert cells(table, "parameters")[4, "gsa"].value == 8748718
+    assert cells(table, "seconds_median@cpu-float32")[4, "gsa"].value == 2.0
+    assert cells(table, "seconds_median@cuda-float32")[4, "gsa"].value == 0.25
+    assert cells(table, "parameters")[4, "bicubic"].notes == ("its cost job failed",)
+    assert "LR 64 to HR 256" in table.caption
+
+
+def test_uncounted_operations_are_told():
+    made = tables.accuracy(section([row("gsa", 1.0), row("net", 1.0)],
+                                   [cost("net", uncounted_ops="svd"), cost("gsa")]))[0]
+    assert cells(made, "macs")[4, "net"].notes == ("not counted: svd",)
+    assert cells(made, "macs")[4, "gsa"].notes == ()
+
+
+def test_caption_tells_the_conditions():
+    rows = [row("gsa", 20.0, image=image, seed=seed) for image in "ab" for seed in (0, 1)]
+    caption = tables.accuracy(section(rows, labels=["not comparable"], protocols={"p1": {"name": "paper"}}))[0].caption
+    assert "n = 2 images, seeds 0, 1; protocol paper p1; measured on cpu." in caption
+    assert caption.endswith("not comparable.")
+
+
+# --------------------------------------------------------------------------------------------------------- exact texts
+
+SMALL = Table("small", "Small", "Two methods_1.", (Column("psnr_db", "PSNR", "dB", "up", 2),
+                                                   Column("sam_deg", "SAM", "deg", "down", 3),
+                                                   Column("macs", "MACs", "G", "", 2, 1e9),
+                                                   Column("macs_published", "published", "G", "", 2, 1e9, True)),
+              ((4, "a_b", (Cell(30.001, 0.25), Cell(1.5, notes=("stale",)), Cell(1.4e9), Cell(1.4e9))),
+               (4, "c", (Cell(29.0), Cell(1.25), Cell(2.5e9), Cell())),
+               (4, "d", (Cell(30.0), Cell(notes=("no row",)), Cell(notes=("no row",)), Cell())),
+               (6, "c", (Cell(INF), Cell(0.0), Cell(), Cell()))))
+
+
+def test_csv_text_is_raw_numbers():
+    assert report.to_csv(SMALL) == (
+        "msi_bands,method,psnr_db,psnr_db_std,sam_deg,sam_deg_std,macs,macs_published\n"
+        "4,a_b,30.001,0.25,1.5,,1400000000,1400000000\n"
+        "4,c,29.0,,1.25,,2500000000,\n"
+        "4,d,30.0,,,,,\n"
+        "6,c,inf,,0.0,,,\n")
+
+
+def test_markdown_text():
+    assert report.to_markdown(SMALL) == (
+        "| MSI bands | Method | PSNR ↑ (dB) | SAM ↓ (deg) | MACs (G) | published (G) |\n"
+        "| ---: | --- | ---: | ---: | ---: | ---: |\n"
+        "| 4 | a_b | **30.00 ± 0.25** | <u>1.500</u><sup>a</sup> | 1.40 | 1.4 |\n"  # 30.001 ties with 30
+        "| 4 | c | <u>29.00</u> | **1.250** | 2.50 |  |\n"
+        "| 4 | d | **30.00** | —<sup>b</sup> | —<sup>b</sup> |  |\n"
+        "| 6 | c | ∞ | 0.000 | — |  |\n"  # alone among six bands: no mark
+        "\n"
+        f"Two methods_1. {report.MARKS}\n"
+        "\n"
+        "<sup>a</sup> stale  \n"
+        "<sup>b</sup> no row  \n")
+
+
+def test_latex_text():
+    assert report.to_latex(SMALL, "quick") == "\n".join([
+        r"% needs \usepackage{booktabs,graphicx}",
+        r"\begin{table*}[t]",
+        r"  \centering\setlength{\belowcaptionskip}{4pt}",
+        rf"  \caption{{Two methods\_1. {report.MARKS}}}",
+        r"  \label{tab:quick-small}",
+        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"  \begin{tabular}{lrrrr}",
+        r"    \toprule",
+        r"    Method & \shortstack[r]{PSNR $\uparrow$\\(dB)} & \shortstack[r]{SAM $\downarrow$\\(deg)} & "
+        r"\shortstack[r]{MACs\\(G)} & \shortstack[r]{published\\(G)} \\",
+        r"    \midrule",
+        r"    \multicolumn{5}{l}{\emph{4 MSI bands}} \\",
+        r"    a\_b & \textbf{30.00 $\pm$ 0.25} & \underline{1.500}$^{a}$ & 1.40 & 1.4 \\",
+        r"    c & \underline{29.00} & \textbf{1.250} & 2.50 &  \\",
+        r"    d & \textbf{30.00} & ---$^{b}$ & ---$^{b}$ &  \\",
+        r"    \midrule",
+        r"    \multicolumn{5}{l}{\emph{6 MSI bands}} \\",
+        r"    c & $\infty$ & 0.000 & --- &  \\",
+        r"    \bottomrule",
+        r"  \end{tabular}}",
+        r"  \par\smallskip\footnotesize $^{a}$ stale.",
+        r"  \par\smallskip\footnotesize $^{b}$ no row.",
+        r"\end{table*}",
+    ]) + "\n"
+
+
+def test_an_infinite_score_is_best_and_has_no_deviation():
+    rows = [row("gsa", INF), row("gsa", INF, seed=1), row("bicubic", 10.0)]
+    table = tables.accuracy(section(rows))[0]
+    cell = cells(table, "psnr_db")[4, "gsa"]
+    assert cell.value == INF
+    assert math.isnan(cell.std)
+    assert "| 4 | gsa | **∞** |" in report.to_markdown(table)
+
+
+@pytest.mark.parametrize(("value", "text"), [(1234.4, "1234"), (12.345, "12.3"), (0.012345, "0.0123"), (0.0, "0.000"),
+                                             (999.96, "1000")])
+def test_three_significant_digits(value, text):
+    assert report.number(value, Column("rmse", "RMSE")) == text

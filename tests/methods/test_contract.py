@@ -1,0 +1,93 @@
+"""What every registered method keeps: registering one enrols it here."""
+
+import pytest
+import torch
+
+from methods import available, card, create, fuse
+from methods.registry import FAMILIES, MethodError, register
+
+BANDS, LR, RATIO = 12, 8, 4
+SMALL = {  # build arguments that cut a network down to test size, by the prefix of its name
+    "s3rnet": {"width": 8, "depths": (1, 1, 1, 1)},
+}
+
+
+def arguments(name):
+    return next((words for prefix, words in SMALL.items() if name.startswith(prefix)), {})
+
+
+def build(name, msi_bands=4):
+    torch.manual_seed(0)
+    srf = torch.rand(msi_bands, BANDS, generator=torch.Generator().manual_seed(1))
+    psf = torch.ones(5, 5) / 25
+    return create(name, bands=BANDS, msi_bands=msi_bands, ratio=RATIO, psf=psf, srf=srf / srf.sum(1, keepdim=True),
+                  phase=1, **arguments(name))
+
+
+def images(msi_bands=4, batch=2):
+    generator = torch.Generator().manual_seed(2)
+    return (torch.rand(batch, BANDS, LR, LR, generator=generator),
+            torch.rand(batch, msi_bands, LR * RATIO, LR * RATIO, generator=generator))
+
+
+@pytest.mark.parametrize("msi_bands", [4, 6])
+@pytest.mark.parametrize("name", available())
+def test_shape_dtype_and_finiteness(name, msi_bands):
+    estimate = fuse(build(name, msi_bands), *images(msi_bands))
+    assert estimate.shape == (2, BANDS, LR * RATIO, LR * RATIO)
+    assert estimate.dtype == torch.float32 and torch.isfinite(estimate).all() and not estimate.requires_grad
+
+
+@pytest.mark.parametrize("name", available())
+def test_an_image_does_not_depend_on_its_batch_and_a_seed_gives_the_same_again(name):
+    lr_hsi, hr_msi = images()
+    model = build(name)
+    together = fuse(model, lr_hsi, hr_msi)
+    alone = torch.cat([fuse(model, lr_hsi[i : i + 1], hr_msi[i : i + 1]) for i in range(2)])
+    assert torch.allclose(together, alone, atol=1e-5)
+    assert torch.equal(together, fuse(build(name), lr_hsi, hr_msi))
+
+
+@pytest.mark.parametrize("name", available("supervised"))
+def test_every_used_parameter_gets_a_gradient(name):
+    model = build(name).train()
+    model(*images()).square().mean().backward()
+    without = {key for key, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()}
+    declared = {key for key, _ in model.named_parameters() if key.startswith(getattr(model, "unused", ()) or ("\0",))}
+    assert without == declared
+
+
+@pytest.mark.parametrize("name", available())
+def test_cards_are_complete(name):
+    method = card(name)
+    assert method.name == name and method.family in FAMILIES and method.paper and 1970 <= method.year <= 2030
+    assert method.fidelity in ("release", "described", "reference")
+    assert bool(method.recipes) == (method.family == "supervised")
+    for recipe in method.recipes.values():
+        assert name in recipe.trains and all(entry in available() for entry in recipe.trains)
+
+
+def test_unknown_names_are_answered_with_the_nearest():
+    with pytest.raises(MethodError, match="Did you mean 's3rnet-student'.*Choices: bicubic"):
+        create("s3rnet-studnt", bands=4, msi_bands=2)
+
+
+def test_a_name_is_registered_once_and_in_a_known_family():
+    with pytest.raises(MethodError, match="registered twice"):
+        register("bicubic", "classical", paper="p", year=2000, fidelity="reference")(lambda: None)
+    with pytest.raises(MethodError, match="choices: classical"):
+        register("another", "magic", paper="p", year=2000, fidelity="reference")(lambda: None)
+    assert "another" not in available()
+
+
+def test_fuse_maps_the_value_range():
+    class Echo(torch.nn.Module):
+        def forward(self, lr_hsi, hr_msi):
+            self.seen = hr_msi.min().item(), hr_msi.max().item()
+            return hr_msi * 2  # in [-1, 1] terms
+
+    model = Echo()
+    model.card = card("s3rnet-student")
+    hr_msi = torch.tensor([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3)
+    assert torch.allclose(fuse(model, hr_msi, hr_msi).flatten(), torch.tensor([-0.5, 0.0, 1.5]))
+    assert model.seen == (-1.0, 1.0)

@@ -1,0 +1,34 @@
+"""Imports flow one way: run_benchmark -> benchmark -> methods, datasets."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MAY = {
+    "datasets": {"datasets"},
+    "methods": {"methods"},
+    "benchmark": {"benchmark", "methods", "datasets"},
+}
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").split(".")[0]
+
+
+def test_no_arrow_points_the_other_way():
+    seen = 0
+    for package, allowed in MAY.items():
+        for path in (ROOT / package).rglob("*.py"):
+            wrong = set(imported(path)) & ({*MAY, "run_benchmark", "tests"} - allowed)
+            assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+            seen += 1
+    assert seen > 20
+
+
+def test_reports_never_load_a_model():
+    for name in ("tables", "plots", "report"):
+        assert not set(imported(ROOT / "benchmark" / f"{name}.py")) & {"torch", "methods", "datasets"}
