@@ -97,7 +97,7 @@ def study_of(args: argparse.Namespace) -> Study:
     )
 
 
-def show_list() -> None:
+def show_list() -> int:
     """Print everything that has a name."""
     for family in ("classical", "unsupervised", "supervised"):
         for name in methods.available(family):
@@ -110,14 +110,11 @@ def show_list() -> None:
     print("profiles")
     for each in STUDIES.values():
         print(f"  {each.name:10} {each.title}: {each.dataset}, {', '.join(each.methods)}")
+    return 0
 
 
-def main(words: list[str] | None = None) -> int:
-    """Run a command; 0 done, 2 bad input, 1 jobs failed."""
-    args = arguments().parse_args(words)
-    if args.command == "list":
-        show_list()
-        return 0
+def measure(args: argparse.Namespace) -> int:
+    """Commands run, report and complexity."""
     kind = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
@@ -138,17 +135,25 @@ def main(words: list[str] | None = None) -> int:
         print(gather.costs(jobs, args.results).to_string(index=False))
     else:
         print(gather.render_study(chosen, jobs, args.results, args.reports))
-    for reason in sorted({store.failure(args.results, job) for job in failed}):
+    reasons = sorted({store.failure(args.results, job) for job in failed})
+    for reason in reasons:
         print(f"error: {reason}", file=sys.stderr)
-    return 1 if failed else 0
+    bad_input = all(reason.startswith(tuple(error.__name__ for error in USER_ERRORS)) for reason in reasons)
+    return 0 if not failed else 2 if bad_input else 1
+
+
+def main(words: list[str] | None = None) -> int:
+    """Run a command: 0 done, 1 a job failed, 2 bad input, 130 interrupted."""
+    args = arguments().parse_args(words)
+    try:
+        return show_list() if args.command == "list" else measure(args)
+    except USER_ERRORS as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(main())

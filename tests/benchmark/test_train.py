@@ -1,0 +1,191 @@
+"""The training loop: aligned crops, exact resume, interrupts, and a loss that is not finite."""
+
+import dataclasses
+import math
+import os
+import signal
+
+import pandas as pd
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file
+
+from benchmark import train as loop
+from benchmark.plan import Job
+from benchmark.studies import STUDIES
+from methods.tasks import HOKD
+
+STUDY = dataclasses.replace(
+    STUDIES["quick"], dataset_options={"size": 32, "train": 2, "val": 1, "test": 1},
+    protocol=dataclasses.replace(STUDIES["quick"].protocol, hr_size=32),
+    training={"steps": 6, "batch": 2, "crop": 16, "lr": 1e-3, "log_every": 2},
+    arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in ("s3rnet-teacher", "s3rnet-student")},
+)
+
+
+def job(**training):
+    of = dataclasses.replace(STUDY, training={**STUDY.training, **training})
+    return Job("train", of, ("s3rnet-teacher", "s3rnet-student"), 4)
+
+
+def run(place, of):
+    place.mkdir(exist_ok=True)
+    rows = loop.train(of, place, Fabric(accelerator="cpu", devices=1), lambda line: None)
+    return rows, load_file(place / "model.safetensors"), pd.read_csv(place / "train.csv")
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
+    # An image whose values are its coordinates tells where a crop came from, and that LR and HR fit together.
+    of = job(augment=())
+    crops = loop.TrainingCrops(of, of.study.recipe_of(of.method))
+    rows, cols = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    hr_hsi = torch.stack([rows, cols])
+    monkeypatch.setattr(crops, "observed", lambda entry: (hr_hsi[:, ::4, ::4], hr_hsi, hr_hsi))
+    corners = set()
+    for draw in range(40):
+        item = crops[draw]
+        assert item["lr_hsi"].shape == (2, 2, 4, 4) and item["hr_hsi"].shape == (2, 16, 16)
+        assert torch.equal(item["lr_hsi"][0], item["hr_hsi"][:, ::4, ::4]) and torch.equal(item["hr_msi"], item["hr_hsi"])
+        corners.add(tuple(item["hr_hsi"][:, 0, 0].int().tolist()))
+    assert corners <= {(4 * i, 4 * j) for i in range(5) for j in range(5)} and {c[0] for c in corners} == {0, 4, 8, 12, 16}
+
+
+def test_augmentation_turns_all_images_of_a_pair_alike():
+    of = job()
+    crops = loop.TrainingCrops(of, of.study.recipe_of(of.method))
+    plain = job(augment=())
+    straight = loop.TrainingCrops(plain, plain.study.recipe_of(plain.method))
+    changed = 0
+    for draw in range(20):
+        item, base = crops[draw], straight[draw]
+        turned = [(flips, turns) for flips in ((), (1,), (2,), (1, 2)) for turns in range(4)
+                  if torch.equal(base["hr_hsi"].flip(flips).rot90(turns, (1, 2)), item["hr_hsi"])]
+        assert turned, "not the same crop, turned"
+        for flips, turns in turned[:1]:
+            assert torch.equal(base["lr_hsi"][0].flip(flips).rot90(turns, (1, 2)), item["lr_hsi"][0])
+            assert torch.equal(base["hr_msi"].flip(flips).rot90(turns, (1, 2)), item["hr_msi"])
+        changed += not torch.equal(base["hr_hsi"], item["hr_hsi"])
+    assert changed > 5
+
+
+def test_training_noise_is_drawn_apart_for_each_network():
+    of = job(train_snr_db=35.0)
+    item = loop.TrainingCrops(of, of.study.recipe_of(of.method))[0]
+    clean = loop.TrainingCrops(job(), job().study.recipe_of(of.method))[0]
+    teacher, student = item["lr_hsi"]
+    assert not torch.equal(teacher, student)
+    for noisy in (teacher, student):
+        power = clean["lr_hsi"][0].square().mean() / (noisy - clean["lr_hsi"][0]).square().mean()
+        assert 10 * math.log10(power) == pytest.approx(35, abs=0.5)
+
+
+def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    rows, whole, curve = run(tmp_path / "whole", job())
+    assert [row["method"] for row in rows] == ["s3rnet-teacher", "s3rnet-student"] and rows[0]["steps"] == 6
+    forward, calls = HOKD.forward, []
+
+    def interrupting(self, batch):
+        calls.append(1)
+        if len(calls) == 4:  # in the middle of an epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+        return forward(self, batch)
+
+    monkeypatch.setattr(HOKD, "forward", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", job())
+    assert (tmp_path / "parts/checkpoint.ckpt").exists() and len(calls) == 4
+    _, parts, resumed = run(tmp_path / "parts", job())
+    assert len(calls) == 6
+    assert same(whole, parts) and not (tmp_path / "parts/checkpoint.ckpt").exists()
+    assert curve.drop(columns="seconds").equals(resumed.drop(columns="seconds"))
+
+
+def test_curve_has_every_term_and_validation_of_both_networks(tmp_path):
+    _, parameters, curve = run(tmp_path / "t", job())
+    assert sorted(curve["epoch"].unique()) == [1, 2, 3] and sorted(curve["step"].unique()) == [2, 4, 6]
+    terms = curve.groupby("method")["quantity"].apply(set)
+    shared = {"l1", "beba", "sam", "loss", "lr", "val_psnr_db", "val_sam_deg"}
+    assert terms["s3rnet-teacher"] == shared and terms["s3rnet-student"] == shared | {"kd", "output"}
+    last = curve[(curve["step"] == 6) & (curve["quantity"] == "lr")]["value"]
+    assert (last < 1e-3 * 0.1).all()  # cosine
+    assert {key.split("/")[0] for key in parameters} == {"s3rnet-teacher", "s3rnet-student"}
+
+
+def test_the_first_step_lowers_what_it_differentiates(tmp_path):
+    _, _, curve = run(tmp_path / "t", job(steps=60, log_every=20))
+    losses = curve[curve["quantity"] == "loss"].pivot(index="epoch", columns="method", values="value")
+    assert (losses.loc[3] < 0.7 * losses.loc[1]).all()
+
+
+def test_distillation_does_not_reach_the_teacher():
+    of = job()
+    recipe = of.study.recipe_of(of.method)
+    crops = loop.TrainingCrops(of, recipe)
+    batch = {key: value[None] for key, value in crops[0].items()}
+    torch.manual_seed(0)
+    models = {name: loop.create(name, bands=172, msi_bands=4, **STUDY.arguments[name]) for name in recipe.trains}
+    terms = recipe.task(models, recipe)(batch)
+    (terms["s3rnet-student/kd"] + terms["s3rnet-student/output"]).backward()
+    teacher, student = models.values()
+    assert all(p.grad is None for p in teacher.parameters()) and any(p.grad is not None for p in student.parameters())
+    names = [name for name in terms if name.startswith("s3rnet-student/") and not name.endswith("/loss")]
+    assert terms["s3rnet-student/loss"].item() == pytest.approx(sum(terms[name].item() for name in names), rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_term(tmp_path, monkeypatch):
+    forward, calls = HOKD.forward, []
+
+    def breaking(self, batch):
+        calls.append(1)
+        terms = forward(self, batch)
+        return terms | {"s3rnet-student/kd": terms["s3rnet-student/kd"] * math.nan, "loss": terms["loss"] * math.nan} \
+            if len(calls) == 4 else terms
+
+    monkeypatch.setattr(HOKD, "forward", breaking)
+    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    with pytest.raises(loop.TrainingError, match=r"'s3rnet-student/kd' is nan at step 3.*--lr"):
+        run(tmp_path / "t", job())
+    assert (tmp_path / "t/checkpoint.ckpt").exists()
+    monkeypatch.setattr(HOKD, "forward", forward)
+    _, parameters, _ = run(tmp_path / "t", job())
+    assert all(torch.isfinite(value).all() for value in parameters.values())
+
+
+def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monkeypatch):
+    angles = iter([3.0, 3.0, 1.0, 9.0, 2.0, 2.0])  # teacher, student: their best epochs are 2 and 3
+    states = []
+
+    def fake(estimate, reference):
+        return torch.tensor(next(angles))
+
+    monkeypatch.setattr(loop.metrics, "sam", fake)
+    original = loop.end_epoch
+
+    def spy(progress, models, *rest):
+        states.append({name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()})
+        original(progress, models, *rest)
+
+    monkeypatch.setattr(loop, "end_epoch", spy)
+    _, parameters, _ = run(tmp_path / "t", job(keep="best-sam"))
+    for name, epoch in (("s3rnet-teacher", 1), ("s3rnet-student", 2)):
+        assert all(torch.equal(parameters[f"{name}/{key}"], value) for key, value in states[epoch][name].items())
+
+
+@pytest.mark.parametrize("schedule, share, expected", [
+    ("constant", 0.7, 1.0), ("cosine", 0.0, 1.0), ("cosine", 0.5, 0.5), ("cosine", 1.0, 0.0),
+    ("step:100:0.9", 0.1, 1.0), ("step:100:0.9", 0.5, 0.9**3),
+])
+def test_schedules(schedule, share, expected):
+    assert loop.rate(schedule, share, epochs=600) == pytest.approx(expected)
+
+
+def test_an_unknown_schedule_and_a_crop_that_does_not_fit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="choices: constant"):
+        loop.rate("linear", 0.5, 600)
+    with pytest.raises(loop.TrainingError, match=r"crops 64.*--crop"):
+        run(tmp_path / "t", job(crop=64))

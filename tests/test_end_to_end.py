@@ -1,0 +1,250 @@
+"""The commands as a user gives them: run, rerun, interrupt, resume, report, and every kind of bad input."""
+
+import dataclasses
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import torch
+
+import run_benchmark
+from benchmark import execute, store
+from benchmark.plan import Job
+from benchmark.protocol import CLEAN, noise
+from benchmark.studies import STUDIES
+from methods import registry
+
+PROMISED = ("method, dataset, split, image, msi_bands, ratio, scenario, noise_target, snr_db, seed, protocol, psnr_db, sam_deg, "
+            "rmse, ergas, ssim, seconds, device, job, status").split(", ")
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """A profile that runs in seconds."""
+    quick = STUDIES["quick"]
+    study = dataclasses.replace(
+        quick, name="tiny", dataset_options={"size": 32, "train": 2, "val": 1, "test": 2},
+        protocol=dataclasses.replace(quick.protocol, hr_size=32), scenarios=(CLEAN, noise("both", 30)),
+        training={"steps": 2, "batch": 1, "crop": 16}, msi_bands=(4,), cost_lr_size=4,
+        arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in ("s3rnet-teacher", "s3rnet-student")},
+    )
+    monkeypatch.setitem(STUDIES, "tiny", study)
+    return study
+
+
+def run(where, *words, command="run"):
+    return run_benchmark.main([command, "--profile", "tiny", "--device", "cpu", "--results", str(where / "results"),
+                               "--reports", str(where / "reports"), *words])
+
+
+def rows(where):
+    paths = sorted((where / "results").glob("*/score-*/rows.csv"))
+    return {path.parent.name: path.read_bytes() for path in paths}
+
+
+def without_times(where):
+    frames = [store.read_csv(path) for path in sorted((where / "results").glob("*/score-*/rows.csv"))]
+    return pd.concat(frames).drop(columns="seconds").sort_values(["job", "image"]).reset_index(drop=True)
+
+
+def test_run_measures_renders_and_does_nothing_twice(tiny, tmp_path, capsys):
+    assert run(tmp_path) == 0
+    page = tmp_path / "reports/tiny/index.html"
+    assert capsys.readouterr().out.strip() == str(page)
+    table = without_times(tmp_path)
+    assert set(PROMISED) - {"seconds"} <= set(table.columns) and not table[PROMISED[:11]].isna().any().any()
+    assert len(table) == 4 * 2 * 2 and (table["status"] == "ok").all()
+    assert set(table["method"]) == set(tiny.methods) and table["psnr_db"].between(0, 80).all()
+    clean = table[table["scenario"] == "clean"]
+    assert np.isinf(clean["snr_db"]).all() and (clean["noise_target"] == "none").all()
+    words = json.loads(next((tmp_path / "results").glob("*/score-gsa-*/job.json")).read_text())
+    assert words["provenance"]["protocol"] == tiny.protocol.digest and words["inputs"]["kind"] == "score"
+    for method in tiny.methods:
+        assert method in page.read_text()
+
+    before, html = rows(tmp_path), page.read_bytes()
+    stamps = {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+    assert run(tmp_path) == 0
+    assert rows(tmp_path) == before and page.read_bytes() == html
+    assert stamps == {path: path.stat().st_mtime_ns for path in (tmp_path / "results").rglob("*")}
+    page.unlink()
+    assert run(tmp_path, command="report") == 0 and page.read_bytes() == html
+
+    assert run(tmp_path, "--dry-run") == 0
+    states = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " msi4" in line]
+    assert set(states) == {"done"}
+
+
+def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monkeypatch, capsys):
+    assert run(tmp_path / "whole") == 0
+    original, count = execute.run_one, []
+
+    def killed(*arguments, **words):
+        count.append(1)
+        if len(count) == 4:
+            raise KeyboardInterrupt
+        return original(*arguments, **words)
+
+    monkeypatch.setattr(execute, "run_one", killed)
+    assert run(tmp_path / "parts") == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    monkeypatch.setattr(execute, "run_one", original)
+    assert run(tmp_path / "parts") == 0
+    assert without_times(tmp_path / "whole").equals(without_times(tmp_path / "parts"))
+
+
+def test_a_failing_method_is_recorded_and_costs_no_other_its_rows(tiny, tmp_path, monkeypatch, capsys):
+    method = registry.card("gsa")
+    monkeypatch.setitem(registry._METHODS, "gsa", dataclasses.replace(method, build=lambda: 1 / 0))
+    assert run(tmp_path, "--methods", "bicubic", "gsa") == 1
+    assert "ZeroDivisionError" in capsys.readouterr().err
+    errors = list((tmp_path / "results").glob("*/*/error.txt"))
+    assert len(errors) == 3 and all("gsa" in path.parent.name for path in errors)  # two scenarios and the cost
+    assert set(without_times(tmp_path)["method"]) == {"bicubic"}
+    assert "ZeroDivisionError" in (tmp_path / "reports/tiny/index.html").read_text()
+    monkeypatch.setitem(registry._METHODS, "gsa", method)
+    assert run(tmp_path, "--methods", "bicubic", "gsa") == 0
+    assert set(without_times(tmp_path)["method"]) == {"bicubic", "gsa"}
+
+
+def test_an_estimate_that_is_not_finite_is_a_failed_row(tiny, tmp_path, monkeypatch):
+    class Broken:
+        def __call__(self, lr_hsi, hr_msi):
+            return torch.full((1, lr_hsi.shape[1], *hr_msi.shape[2:]), math.nan)
+
+    monkeypatch.setitem(registry._METHODS, "gsa", dataclasses.replace(registry.card("gsa"), build=lambda: Broken()))
+    assert run(tmp_path, "--methods", "gsa") == 0
+    table = without_times(tmp_path)
+    assert (table["status"] == "failed").all() and table["psnr_db"].isna().all()
+
+
+def test_changed_code_makes_rows_stale_and_redoes_them_on_request_only(tiny, tmp_path, monkeypatch, capsys):
+    assert run(tmp_path, "--methods", "bicubic") == 0
+    before = rows(tmp_path)
+    monkeypatch.setattr(Job, "source", "another")
+    assert run(tmp_path, "--methods", "bicubic") == 0 and rows(tmp_path) == before
+    capsys.readouterr()
+    assert run(tmp_path, "--methods", "bicubic", "--dry-run") == 0
+    assert all(line.startswith("stale") for line in capsys.readouterr().out.splitlines())
+    assert run(tmp_path, "--methods", "bicubic", "--redo-stale") == 0
+    assert rows(tmp_path).keys() == before.keys() and rows(tmp_path) != before  # measured again: other seconds
+
+
+def test_scores_without_parameters_train_again_and_give_the_same(tiny, tmp_path):
+    assert run(tmp_path, "--methods", "s3rnet-teacher", "s3rnet-student") == 0
+    before = without_times(tmp_path)
+    for path in (tmp_path / "results").glob("*/train-*/model.safetensors"):
+        path.unlink()
+    for path in (tmp_path / "results").glob("*/score-s3rnet-student-*/rows.csv"):
+        path.unlink()
+    assert run(tmp_path, "--methods", "s3rnet-teacher", "s3rnet-student") == 0
+    assert without_times(tmp_path).equals(before)
+
+
+def example():
+    """The method that the README shows how to add."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    return next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "@register" in block)
+
+
+def test_the_readme_s_method_is_complete_and_needs_no_other_edit(tiny, tmp_path, monkeypatch, capsys):
+    assert len(example().splitlines()) <= 35
+    monkeypatch.setattr(registry, "_METHODS", dict(registry._METHODS))
+    path = tmp_path / "mine.py"
+    path.write_text(example())
+    code = compile(example(), str(path), "exec")
+    known = set(registry.available())
+    exec(code, {"__name__": "methods.gsa"})  # a module whose file the source digest finds
+    (name,) = set(registry.available()) - known
+    assert run_benchmark.main(["list"]) == 0 and name in capsys.readouterr().out
+    assert run(tmp_path, "--methods", "bicubic", name) == 0
+    page = (tmp_path / "reports/tiny/index.html").read_text()
+    assert page.count(name) > 5 and name in (tmp_path / "reports/tiny/tables").glob("*accuracy*.md").__next__().read_text()
+    table = without_times(tmp_path)
+    psnr = table[table["scenario"] == "clean"].groupby("method")["psnr_db"].mean()
+    assert psnr[name] > psnr["bicubic"]
+
+
+def cubes(folder, spoil):
+    """Three good cubes of 224 bands, each spoilt by ``spoil``."""
+    folder.mkdir()
+    for i in range(3):
+        cube = np.random.default_rng(i).uniform(1, 1000, (36, 36, 224))
+        spoil(folder, f"scene{i}", cube)
+    return folder
+
+
+def nan(folder, name, cube):
+    cube[3, 4, 50] = np.nan
+    np.savez(folder / f"{name}.npz", cube=cube)
+
+
+def dead(folder, name, cube):
+    cube[:, :, 50] = 7
+    np.savez(folder / f"{name}.npz", cube=cube)
+
+
+def few(folder, name, cube):
+    np.savez(folder / f"{name}.npz", cube=cube[:, :, :60], wavelength_nm=np.linspace(400, 2400, 60))
+
+
+def truncated(folder, name, cube):
+    path = folder / f"{name}.mat"
+    scipy.io.savemat(path, {"cube": cube[:, :, :30]})
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def nothing(folder, name, cube):
+    (folder / f"{name}.txt").write_text("no cube")
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (nan, "NaN.*band 50, row 3, column 4.*Fill or cut"),
+    (dead, "constant.*band 40.*Drop or restore"),
+    (few, "60 bands.*172 AVIRIS bands.*bands='all'"),
+    (truncated, r"\.mat"),
+    (nothing, "readable"),
+])
+def test_bad_cubes_are_one_paragraph_and_exit_2(tiny, tmp_path, capsys, spoil, words):
+    root = cubes(tmp_path / "cubes", spoil)
+    assert run(tmp_path, "--dataset", "folder", "--data-option", f"root={root}", "--methods", "bicubic") == 2
+    told = capsys.readouterr().err
+    assert re.search(words, told, re.S) and "Traceback" not in told
+    assert len([line for line in told.splitlines() if line]) == 1
+
+
+@pytest.mark.parametrize("words, told", [
+    (["--methods", "gsaa"], "unknown method 'gsaa'. Did you mean 'gsa'"),
+    (["--protocol", "papr"], "unknown protocol 'papr'; choices: paper"),
+    (["--dataset", "avris"], "unknown dataset 'avris'. Did you mean 'aviris'"),
+    (["--recipe", "fast"], "no recipe 'fast'; choices: paper, release"),
+    (["--splits", "holdout"], "no scenes in split 'holdout'"),
+    (["--hr-size", "8"], "too small"),
+    (["--shard", "3/2"], "give i/n"),
+    (["--msi-bands", "5"], "no Landsat TM response with 5 bands; choices: [4, 6]"),
+    (["--data-option", "size"], "give KEY=VALUE"),
+    (["--profile", "quik"], "unknown profile 'quik'. Did you mean 'quick'"),
+])
+def test_bad_words_name_value_and_choices(tiny, tmp_path, capsys, words, told):
+    assert run(tmp_path, *words) == 2
+    error = capsys.readouterr().err
+    assert told in error and "Traceback" not in error
+    assert not list((tmp_path / "results").rglob("rows.csv"))
+
+
+def test_a_results_folder_that_cannot_be_written_is_named(tiny, tmp_path, capsys):
+    (tmp_path / "results").write_text("a file, not a folder")
+    assert run(tmp_path, "--methods", "bicubic") == 2
+    assert "--results" in capsys.readouterr().err
+    assert (tmp_path / "results").read_text() == "a file, not a folder"
+
+
+def test_real_scenes_without_their_folder_say_what_to_do(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("HSFUSION_DATA", raising=False)
+    assert run(tmp_path, "--dataset", "aviris", "--splits", "test-same-flight", "--methods", "bicubic") == 2
+    assert "HSFUSION_DATA" in capsys.readouterr().err
