@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Benchmark of hyperspectral/multispectral image fusion: arguments -> plan -> execute -> report.
 
-    python run_benchmark.py list
-    python run_benchmark.py run --profile quick
-    python run_benchmark.py report --profile quick
-    python run_benchmark.py complexity --methods gsa s3rnet-student
+python run_benchmark.py list
+python run_benchmark.py run --profile quick
+python run_benchmark.py report --profile quick
+python run_benchmark.py complexity --methods gsa s3rnet-student
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ import datasets
 import methods
 from benchmark import gather, store
 from benchmark.execute import device_name, execute, pending, preflight
-
 from benchmark.plan import PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
 from benchmark.studies import STUDIES, study

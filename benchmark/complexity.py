@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import statistics
@@ -13,37 +14,45 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 from lightning_fabric import Fabric
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.evaluate import timed
 from benchmark.plan import Job
-from benchmark.protocol import AVIRIS_172
+from datasets.aviris_bands import KEPT_172
 from methods import create, fuse
 
 # Element by element, or moving data only: no multiply-adds that a published count would hold.
-ELEMENTWISE = {"add", "add_", "sub", "rsub", "mul", "div", "neg", "leaky_relu", "leaky_relu_", "relu", "relu_", "sigmoid",
-               "silu", "gelu", "tanh", "exp", "expand_as", "clamp", "pad", "sum", "mean", "softmax", "sqrt", "pow", "mT"}
+ELEMENTWISE = set("""
+    abs add add_ amax clamp clamp_min cumsum detach div div_ elu exp expand expand_as flip gelu gt
+    leaky_relu leaky_relu_ log lt mT max mean mul mul_ neg pad pow prelu rand randn relu relu_
+    repeat roll rsqrt rsub sigmoid sign silu softmax softplus sqrt square sub sub_ sum tanh unfold
+    where
+""".split())
+COUNTED_BY_TORCH = {"scaled_dot_product_attention", "bmm", "baddbmm"}
 
 
 def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
     """The cost row of a method: an untrained network at ``study.cost_lr_size``, random images, batch 1.
 
-    ``macs`` is fvcore's total of multiply-adds, ``macs_conv`` its convolutions and linear layers, which is what the
-    papers' counters see; ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN).
+    ``macs_conv`` is what the papers' counters see, ``macs_attention`` stands beside it, ``macs`` is their sum, and
+    ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN).
     """
     study = job.study
     ratio, lr_size = study.protocol.ratio, study.cost_lr_size
-    bands = len(AVIRIS_172) if study.protocol.bands == "aviris-172" else next(study.data.load(study.splits[0])).bands
+    bands = len(KEPT_172) if study.protocol.bands == "aviris-172" else next(study.data.load(study.splits[0])).bands
     hr_size = lr_size * ratio
     srf = torch.rand(job.msi_bands, bands)
     model = create(job.method, bands=bands, msi_bands=job.msi_bands, ratio=ratio, psf=study.protocol.psf,
                    srf=srf / srf.sum(1, keepdim=True), phase=study.protocol.phase, **study.arguments.get(job.method, {}))
-    counts = {"parameters": 0, "parameters_used": 0, "macs": math.nan, "macs_conv": math.nan, "uncounted_ops": "all"}
+    counts = {"parameters": 0, "parameters_used": 0, "macs": math.nan, "macs_conv": math.nan,
+              "macs_attention": math.nan, "uncounted_ops": "all"}
     if isinstance(model, nn.Module):
-        used = used_parameters(model, bands, job.msi_bands, ratio)
+        conv, attention = multiply_adds(model, bands, job.msi_bands, lr_size, hr_size)
+        counts = {"parameters": sum(p.numel() for p in model.parameters()),
+                  "parameters_used": used_parameters(model, bands, job.msi_bands, ratio),
+                  "macs": conv + attention, "macs_conv": conv, "macs_attention": attention,
+                  "uncounted_ops": uncounted_operations(model, bands, job.msi_bands, ratio)}
         model = model.to(fabric.device)
-        total, conv, uncounted = multiply_adds(model, bands, job.msi_bands, lr_size, hr_size)
-        counts = {"parameters": sum(p.numel() for p in model.parameters()), "parameters_used": used,
-                  "macs": total, "macs_conv": conv, "uncounted_ops": uncounted or "none"}
     generator = torch.Generator().manual_seed(0)
     lr_hsi = torch.rand(1, bands, lr_size, lr_size, generator=generator).to(fabric.device)
     hr_msi = torch.rand(1, job.msi_bands, hr_size, hr_size, generator=generator).to(fabric.device)
@@ -56,19 +65,33 @@ def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str,
 
 
 @torch.no_grad()
-def multiply_adds(model: nn.Module, bands: int, msi_bands: int, lr_size: int, hr_size: int) -> tuple[float, float, str]:
-    """(all, those of convolutions and linear layers, names of uncounted operations) of one forward, by fvcore."""
-    device = next(model.parameters()).device
-    inputs = (torch.rand(1, bands, lr_size, lr_size, device=device),
-              torch.rand(1, msi_bands, hr_size, hr_size, device=device))
-    analysis = FlopCountAnalysis(model.eval(), inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    by_operator = analysis.by_operator()
-    layers = sum(count for name, count in by_operator.items() if name in ("conv", "linear", "addmm"))
-    uncounted = sorted({name.removeprefix("aten::") for name in analysis.unsupported_ops()} - ELEMENTWISE)
-    return float(analysis.total()), float(layers), " ".join(uncounted)
+def multiply_adds(model: nn.Module, bands: int, msi_bands: int, lr_size: int, hr_size: int) -> tuple[float, float]:
+    """Multiply-adds of one forward: (convolutions and linear layers, products between activations).
+
+    The first is what the papers' counters see; the second are attention's matrix products. Counted by PyTorch's own
+    counter on meta tensors: nothing is computed, so networks that do not fit here are counted all the same.
+    """
+    model = copy.deepcopy(model).to("meta").eval()
+    inputs = (torch.empty(1, bands, lr_size, lr_size, device="meta"),
+              torch.empty(1, msi_bands, hr_size, hr_size, device="meta"))
+    with FlopCounterMode(display=False) as counter:
+        model(*inputs)
+    flops = counter.get_flop_counts()["Global"]
+    layers = sum(count for op, count in flops.items() if str(op).split(".")[-1] in ("convolution", "mm", "addmm"))
+    return layers / 2, (sum(flops.values()) - layers) / 2
 
 
-def used_parameters(model: nn.Module, bands: int, msi_bands: int, ratio: int, lr_size: int = 16) -> int:
+@torch.no_grad()
+def uncounted_operations(model: nn.Module, bands: int, msi_bands: int, ratio: int, lr_size: int = 8) -> str:
+    """Names of the operations of a forward that no counter knows and that are more than element by element, by fvcore."""
+    model = copy.deepcopy(model).cpu().eval()
+    inputs = torch.rand(1, bands, lr_size, lr_size), torch.rand(1, msi_bands, lr_size * ratio, lr_size * ratio)
+    analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    names = {name.removeprefix("aten::") for name in analysis.unsupported_ops()} - ELEMENTWISE - COUNTED_BY_TORCH
+    return " ".join(sorted(names)) or "none"
+
+
+def used_parameters(model: nn.Module, bands: int, msi_bands: int, ratio: int, lr_size: int = 8) -> int:
     """Parameters that take part: those that receive a gradient from the output."""
     model = copy.deepcopy(model).train()
     images = torch.rand(1, bands, lr_size, lr_size), torch.rand(1, msi_bands, lr_size * ratio, lr_size * ratio)
@@ -94,10 +117,8 @@ def measured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[li
 
 
 def _reset_resident_peak() -> None:
-    try:
+    with contextlib.suppress(OSError):  # another system, where _resident_bytes gives NaN
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # another system: the peak is then that of the whole process so far, see _resident_bytes
-        pass
 
 
 def _resident_bytes(field: str) -> float:

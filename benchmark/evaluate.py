@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +40,14 @@ def score(job: Job, weights: Path | None, fabric: Fabric, log: Callable[[str], N
             model = _build(job, reference, observation, weights)
             model = model.to(fabric.device) if weights else model
         lr_hsi, hr_msi = (x[None].to(fabric.device) for x in (observation.lr_hsi, observation.hr_msi))
-        estimate, seconds = timed(lambda: fuse(model, lr_hsi, hr_msi))
+        estimate, seconds = timed(partial(fuse, model, lr_hsi, hr_msi))
         row = _identity(job, scene.name) | _scores(estimate[0], reference, job)
         rows.append(row | {"seconds": seconds, "device": fabric.device.type, "job": job.key[:12]})
         log(f"{scene.name}: {row['psnr_db']:.3f} dB, {row['sam_deg']:.4f} deg, {seconds:.3f} s, {row['status']}")
     return rows
 
 
-def _build(job: Job, reference: Scene, observation: Observation, weights: Path | None):
+def _build(job: Job, reference: Scene, observation: Observation, weights: Path | None) -> Any:
     """The method, with its trained parameters if it has any."""
     protocol = job.study.protocol
     model = create(job.method, bands=reference.bands, msi_bands=job.msi_bands, ratio=protocol.ratio,

@@ -106,7 +106,7 @@ def preflight(study: Study) -> None:
     Raises:
         SceneError: says what is wrong with the data.
     """
-    trained = any(study.recipe_of(method) for method in study.methods)
+    trained = any(study.stages_of(method) for method in study.methods)
     for split in (*(("train", "val") if trained else ()), *study.splits):
         scene = study.data.scene(study.data.entries(split)[0])
         for msi_bands in study.msi_bands:

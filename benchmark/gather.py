@@ -73,7 +73,7 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
     def listed(*wanted: str) -> list[str]:
         return [job.label for job in jobs if states[job.key] in wanted and (job.kind != "train" or job.key in needed)]
 
-    training = next((study.recipe_of(name) for name in study.methods if study.recipe_of(name)), None)
+    training = any(study.stages_of(name) for name in study.methods)
     budget = ", ".join(f"{key} {value}" for key, value in study.training.items())
     return {
         "study": study.name,

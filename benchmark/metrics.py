@@ -142,27 +142,29 @@ class Metric:
     """A column of the score rows.
 
     Args:
+        label: as a table heads it.
         function: ``function(estimate, reference, **those in takes)``.
         better: ``"higher"`` or ``"lower"``.
         unit: as a table heads it, empty for none.
-        decimals: shown in tables; rows keep full precision.
+        decimals: shown in tables, None for three significant digits; rows keep full precision.
         takes: what the function is told about the image beyond the pair: any of ``"ratio"``, ``"scale"``.
     """
 
+    label: str
     function: Callable[..., torch.Tensor]
     better: str
     unit: str
-    decimals: int
+    decimals: int | None
     takes: tuple[str, ...] = ()
 
 
 METRICS = {
-    "psnr_db": Metric(psnr, "higher", "dB", 2),
-    "sam_deg": Metric(sam, "lower", "deg", 3),
-    "rmse": Metric(rmse, "lower", "native", 2, takes=("scale",)),
-    "rmse_unit": Metric(rmse, "lower", "", 4),
-    "ergas": Metric(ergas, "lower", "", 3, takes=("ratio",)),
-    "ssim": Metric(ssim, "higher", "", 4),
+    "psnr_db": Metric("PSNR", psnr, "higher", "dB", 2),
+    "sam_deg": Metric("SAM", sam, "lower", "deg", 3),
+    "rmse": Metric("RMSE", rmse, "lower", "native", None, takes=("scale",)),
+    "rmse_unit": Metric("RMSE", rmse, "lower", "unit range", 5),
+    "ergas": Metric("ERGAS", ergas, "lower", "", 3, takes=("ratio",)),
+    "ssim": Metric("SSIM", ssim, "higher", "", 4),
 }
 
 

@@ -1,7 +1,7 @@
 """A study, the grid of jobs it needs, and the content key of each job. Planning reads no cube and builds no network.
 
-    jobs = plan(STUDIES["quick"])       # train jobs before the score jobs that need them
-    jobs[0].key                         # sha256 of what decides the numbers, nothing else
+jobs = plan(STUDIES["quick"])       # train jobs before the score jobs that need them
+jobs[0].key                         # sha256 of what decides the numbers, nothing else
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from benchmark.protocol import CLEAN, Protocol, Scenario
+from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from datasets.scene import Dataset
 from methods.registry import MethodError, Recipe, card
 
@@ -60,7 +60,7 @@ class Study:
     dataset_options: Mapping[str, Any] = field(default_factory=dict)
     splits: tuple[str, ...] = ("test",)
     msi_bands: tuple[int, ...] = (4, 6)
-    protocol: Protocol = Protocol()
+    protocol: Protocol = PAPER
     scenarios: tuple[Scenario, ...] = (CLEAN,)
     seeds: tuple[int, ...] = (0,)
     recipe: str = ""
@@ -75,19 +75,27 @@ class Study:
         """The dataset; building it reads no cube."""
         return datasets.get(self.dataset, **self.dataset_options)
 
-    def recipe_of(self, method: str) -> Recipe | None:
-        """The recipe of a method under this study's budget; None for training-free methods.
+    def stages_of(self, method: str) -> tuple[Recipe, ...]:
+        """The recipe of a method, stage by stage, under this study's budget; empty for training-free methods.
+
+        A budget in steps or minutes is shared out evenly among the stages.
 
         Raises:
             MethodError: no recipe of that name.
         """
         recipes = card(method).recipes
         if not recipes:
-            return None
+            return ()
         name = self.recipe or next(iter(recipes))
         if name not in recipes:
             raise MethodError(f"method '{method}' has no recipe '{name}'; choices: {', '.join(recipes)}")
-        return dataclasses.replace(recipes[name], **self.training)
+        stages = recipes[name] if isinstance(recipes[name], tuple) else (recipes[name],)
+        budget = dict(self.training)
+        if "steps" in budget:
+            budget["steps"] //= len(stages)
+        if "minutes" in budget:
+            budget["minutes"] /= len(stages)
+        return tuple(dataclasses.replace(stage, **budget) for stage in stages)
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,10 +142,10 @@ class Job:
     @cached_property
     def training(self) -> Job | None:
         """The training this score needs; None for training-free methods."""
-        recipe = self.study.recipe_of(self.method)
-        if self.kind != "score" or recipe is None:
+        stages = self.study.stages_of(self.method)
+        if self.kind != "score" or not stages:
             return None
-        return Job("train", self.study, recipe.trains, self.msi_bands, self.seed)
+        return Job("train", self.study, stages[0].trains, self.msi_bands, self.seed)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -154,9 +162,11 @@ class Job:
             return words | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
-            recipe = study.recipe_of(self.method)
-            fields = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)} | {"task": recipe.task.__name__}
-            return words | {"recipe": fields, "precision": study.precision}
+            stages = [
+                {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)} | {"task": recipe.task.__name__}
+                for recipe in study.stages_of(self.method)
+            ]
+            return words | {"recipe": stages if len(stages) > 1 else stages[0], "precision": study.precision}
         words |= {"split": self.split, "scenario": dataclasses.asdict(self.scenario)}
         return words | {"training": self.training.key if self.training else None}
 
@@ -193,7 +203,7 @@ def _grid(study: Study, device: str) -> Iterator[Job]:
     for scenario in study.scenarios:
         for msi_bands in study.msi_bands:
             for method in study.methods:
-                for seed in study.seeds if study.recipe_of(method) else study.seeds[:1]:
+                for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
                     for split in study.splits:
                         yield Job("score", study, (method,), msi_bands, seed, split, scenario)
     for msi_bands in study.msi_bands:

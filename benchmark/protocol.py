@@ -20,11 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from datasets.aviris_bands import KEPT_172
 from datasets.scene import Scene, SceneError
-
-# 1-based AVIRIS bands that the S3RNet papers drop: both ends of the range and the two water vapour bands.
-AVIRIS_DROPPED = (range(1, 11), range(104, 117), range(152, 171), range(215, 225))
-AVIRIS_172 = tuple(b for b in range(1, 225) if not any(b in dropped for dropped in AVIRIS_DROPPED))
 
 # Nominal band edges in nm of Landsat TM; the papers' 4-band MSI is TM 1-4, the 6-band MSI TM 1-5 and 7.
 LANDSAT_TM = {1: (450, 520), 2: (520, 600), 3: (630, 690), 4: (760, 900), 5: (1550, 1750), 7: (2080, 2350)}
@@ -216,17 +213,17 @@ class Protocol:
 
     def _select(self, scene: Scene) -> Scene:
         """The protocol's bands, none of them dead."""
-        if self.bands == "aviris-172" and scene.bands != len(AVIRIS_172):  # 172 bands are taken as already selected
+        if self.bands == "aviris-172" and scene.bands != len(KEPT_172):  # 172 bands are taken as already selected
             numbers = scene.band_numbers or (tuple(range(1, 225)) if scene.bands == 224 else ())
             place = {number: index for index, number in enumerate(numbers) if number}
-            missing = [b for b in AVIRIS_172 if b not in place]
+            missing = [b for b in KEPT_172 if b not in place]
             if missing:
                 raise SceneError(
                     f"scene '{scene.name}' has {scene.bands} bands, and {len(missing)} of the 172 AVIRIS bands of protocol "
                     f"'{self.name}' are not among them (first: AVIRIS band {missing[0]}). Give a 224-band AVIRIS cube, "
                     "one with band numbers, or one cut to those 172 bands; or choose a protocol with bands='all'."
                 )
-            scene = scene.select(np.array([place[b] for b in AVIRIS_172]))
+            scene = scene.select(np.array([place[b] for b in KEPT_172]))
         flat = scene.cube.flatten(1)
         dead = (flat.amax(1) == flat.amin(1)).nonzero().flatten().tolist()
         if dead:

@@ -1,12 +1,12 @@
 """Results on disk: one folder a job, written once, read by reports.
 
-    results/<dataset>/<kind>-<first method>-<12 digits of the key>/
-        job.json            inputs in words, source digest, provenance
-        rows.csv            full precision; moved into place last, so its presence means done
-        train.csv           the learning curve of a training (tidy: one value a line)
-        model.safetensors   parameters of a training
-        error.txt           why it failed
-        log.txt             what happened, with times
+results/<dataset>/<kind>-<first method>-<12 digits of the key>/
+job.json            inputs in words, source digest, provenance
+rows.csv            full precision; moved into place last, so its presence means done
+train.csv           the learning curve of a training (tidy: one value a line)
+model.safetensors   parameters of a training
+error.txt           why it failed
+log.txt             what happened, with times
 """
 
 from __future__ import annotations

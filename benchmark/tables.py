@@ -16,6 +16,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark import metrics
+
 NAN = float("nan")
 STALE = "stale: code has changed since this was measured"
 CLEAN = ("clean", "none", math.inf)
@@ -45,19 +47,13 @@ class Column:
     published: bool = False
 
 
-METRICS = {column.key: column for column in (
-    Column("psnr_db", "PSNR", "dB", "up", 2),
-    Column("sam_deg", "SAM", "deg", "down", 3),
-    Column("rmse", "RMSE", "native", "down"),
-    Column("rmse_unit", "RMSE", "unit range", "down", 5),
-    Column("ergas", "ERGAS", "", "down", 3),
-    Column("ssim", "SSIM", "", "up", 4),
-)}
+METRICS = {key: Column(key, metric.label, metric.unit, {"higher": "up", "lower": "down"}[metric.better], metric.decimals)
+           for key, metric in metrics.METRICS.items()}
 COUNTS = (
     Column("parameters", "Params built", "M", "", 3, 1e6),
     Column("parameters_used", "Params used", "M", "", 3, 1e6),
-    Column("macs", "MACs", "G", "", 2, 1e9),
-    Column("macs_conv", "MACs conv+linear", "G", "", 2, 1e9),
+    Column("macs_conv", "MACs", "G", "", 2, 1e9),
+    Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
@@ -321,10 +317,10 @@ def cost_cell(rows: pd.DataFrame, key: str) -> Cell:
     value = float(good[key].iloc[0])
     stale = (STALE,) if "stale" in good and bool(good["stale"].iloc[0]) else ()
     if math.isnan(value):
-        network = key not in ("macs", "macs_conv") or good["parameters"].iloc[0] > 0
+        network = key not in ("macs_conv", "macs_attention") or good["parameters"].iloc[0] > 0
         return Cell(notes=("not recorded" if network else "no network whose multiply-adds could be counted",))
     uncounted = good["uncounted_ops"].iloc[0]
-    if key == "macs" and isinstance(uncounted, str) and uncounted not in ("", "none"):
+    if key == "macs_conv" and isinstance(uncounted, str) and uncounted not in ("", "none"):
         return Cell(value, notes=(f"not counted: {shorten(uncounted, 160, placeholder=' ...')}", *stale))
     return Cell(value, notes=stale)
 

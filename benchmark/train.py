@@ -104,14 +104,17 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    stage: int = 0
+    stage_step: int = 0
+    stage_seconds: float = 0.0
     curve: list[dict[str, Any]] = field(default_factory=list)  # the rows of train.csv
     sums: dict[str, float] = field(default_factory=dict)  # of the loss terms since the last logged epoch
     summed: int = 0
-    best: dict[str, tuple[float, dict[str, Tensor]]] = field(default_factory=dict)  # name -> (SAM, parameters)
+    best: dict[str, tuple[float, dict[str, Tensor]]] = field(default_factory=dict)  # name -> (score, parameters)
 
 
 def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Train what the job names, or go on where its checkpoint left off.
+    """Train what the job names, stage after stage, or go on where its checkpoint left off.
 
     Args:
         job: of kind ``"train"``.
@@ -126,30 +129,47 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         TrainingError: a loss term that is not finite. The last good checkpoint stays.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the step under way and a checkpoint.
     """
-    recipe = job.study.recipe_of(job.method)
-    crops = TrainingCrops(job, recipe)
-    validation = [clean_images(scene, job.study.protocol, job.msi_bands) for scene in job.study.data.load("val")]
+    protocol = job.study.protocol
+    validation = [clean_images(scene, protocol, job.msi_bands) for scene in job.study.data.load("val")]
     torch.manual_seed(job.seed)
-    bands = validation[0][2].shape[0]
-    models = {name: create(name, bands=bands, msi_bands=job.msi_bands, ratio=job.study.protocol.ratio,
-                           **job.study.arguments.get(name, {})) for name in recipe.trains}
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
-        [{"params": list(model.parameters())} for model in models.values()], lr=recipe.lr, weight_decay=recipe.weight_decay)
-    task, optimizer = fabric.setup(recipe.task(models, recipe), optimizer)
-
-    images = len(crops.entries)
-    epoch_steps = recipe.log_every or math.ceil(images / recipe.batch)
-    total = recipe.steps or (None if recipe.minutes else recipe.epochs * math.ceil(images / recipe.batch))
-    schedules = (recipe.schedule,) * len(models) if isinstance(recipe.schedule, str) else recipe.schedule
+    models = {name: create(name, bands=validation[0][2].shape[0], msi_bands=job.msi_bands, ratio=protocol.ratio,
+                           **job.study.arguments.get(name, {})) for name in job.methods}
     progress, checkpoint = Progress(), place / "checkpoint.ckpt"
     if checkpoint.exists():
-        progress = Progress(**fabric.load(checkpoint, {"task": task, "optimizer": optimizer})["progress"])
+        progress = Progress(**fabric.load(checkpoint)["progress"])
         log(f"resumed at step {progress.step}, after {progress.seconds:.0f} s of training")
+    stages = job.study.stages_of(job.method)
+    while progress.stage < len(stages):
+        train_stage(job, stages[progress.stage], models, progress, validation, place, fabric, log)
+        progress.stage, progress.stage_step, progress.stage_seconds = progress.stage + 1, 0, 0.0
+    kept = {name: progress.best[name][1] if name in progress.best else model.state_dict() for name, model in models.items()}
+    save_file({f"{name}/{key}": value.cpu().contiguous().clone() for name, parameters in kept.items()
+               for key, value in parameters.items()}, place / "model.safetensors")
+    checkpoint.unlink(missing_ok=True)
+    return [summary(name, job, progress, fabric.device) for name in models]
+
+
+def train_stage(job: Job, recipe: Recipe, models: dict[str, nn.Module], progress: Progress,
+                validation: list[tuple[Tensor, Tensor, Tensor]], place: Path, fabric: Fabric,
+                log: Callable[[str], None]) -> None:
+    """One stage of a training, from ``progress.stage_step`` to the end of its budget."""
+    crops = TrainingCrops(job, recipe)
+    images = len(crops.entries)
+    task = recipe.task(models, recipe)
+    groups = parameter_groups(task, recipe, models)
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
+        groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+    task, optimizer = fabric.setup(task, optimizer)
+    checkpoint = place / "checkpoint.ckpt"
+    if progress.stage_step:
+        fabric.load(checkpoint, {"task": task, "optimizer": optimizer})
+    epoch_steps = recipe.log_every or math.ceil(images / recipe.batch)
+    total = recipe.steps or (None if recipe.minutes else recipe.epochs * math.ceil(images / recipe.batch))
 
     def share() -> float:
-        """Of the budget used up, 0 to 1."""
-        by_time = progress.seconds / (60 * recipe.minutes) if recipe.minutes else 0.0
-        return max(by_time, progress.step / total if total else 0.0)
+        """Of the stage's budget used up, 0 to 1."""
+        by_time = progress.stage_seconds / (60 * recipe.minutes) if recipe.minutes else 0.0
+        return max(by_time, progress.stage_step / total if total else 0.0)
 
     def save() -> None:
         temporary = checkpoint.with_suffix(".tmp")
@@ -159,41 +179,46 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
     loader = DataLoader(crops, recipe.batch, sampler=range(progress.step * recipe.batch, 2**62),
                         num_workers=0 if images < 64 else min(4, os.cpu_count() or 1))
     batches = iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
-    bar = tqdm(total=total, initial=progress.step, desc=job.label, unit="step", mininterval=1.0)
+    bar = tqdm(total=total, initial=progress.stage_step, desc=job.label, unit="step", mininterval=1.0)
     saved = time.monotonic()
     with bar, interruptible() as interrupted:
         while share() < 1:
             start = time.monotonic()
-            for group, schedule in zip(optimizer.param_groups, schedules):
-                group["lr"] = recipe.lr * rate(schedule, share(), recipe.epochs)
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate(group["schedule"], share(), recipe.epochs)
             task.train()
             terms = task(next(batches))
             values = finite_terms(terms, progress.step, checkpoint)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(terms["loss"])
             optimizer.step()
-            progress.step += 1
+            seconds = time.monotonic() - start
+            progress.step, progress.stage_step = progress.step + 1, progress.stage_step + 1
+            progress.seconds, progress.stage_seconds = progress.seconds + seconds, progress.stage_seconds + seconds
             progress.summed += 1
-            progress.seconds += time.monotonic() - start
             progress.sums = {name: progress.sums.get(name, 0.0) + value for name, value in values.items()}
             bar.update()
-            if progress.step % epoch_steps == 0 or share() >= 1:
+            if progress.stage_step % epoch_steps == 0 or share() >= 1:
                 end_epoch(progress, models, validation, recipe, optimizer.param_groups, fabric.device)
                 store.write_csv(place / "train.csv", progress.curve)
-                log(f"step {progress.step}, {progress.seconds:.0f} s, "
-                    + ", ".join(f"{row['method']} {row['quantity']} {row['value']:.5g}" for row in progress.curve
-                                if row["step"] == progress.step and row["quantity"] in ("loss", "val_psnr_db", "val_sam_deg")))
+                log(f"step {progress.step}, {progress.seconds:.0f} s, " + last_words(progress))
             if interrupted() or time.monotonic() - saved > SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
             if interrupted():
                 log(f"interrupted at step {progress.step}; the same command goes on from there")
                 raise KeyboardInterrupt
-    kept = {name: progress.best[name][1] if name in progress.best else model.state_dict() for name, model in models.items()}
-    save_file({f"{name}/{key}": value.cpu().contiguous().clone() for name, parameters in kept.items()
-               for key, value in parameters.items()}, place / "model.safetensors")
-    checkpoint.unlink(missing_ok=True)
-    return [summary(name, job, progress, fabric.device) for name in models]
+
+
+def parameter_groups(task: nn.Module, recipe: Recipe, models: dict[str, nn.Module]) -> list[dict[str, Any]]:
+    """The optimizer's groups: the task's own if it says so, else one a network, each with its schedule."""
+    if hasattr(task, "parameter_groups"):
+        groups = task.parameter_groups()
+    else:
+        groups = [{"params": list(model.parameters())} for model in models.values()]
+    schedules = (recipe.schedule,) * len(groups) if isinstance(recipe.schedule, str) else recipe.schedule
+    return [{"schedule": schedule, "initial_lr": group.get("lr", recipe.lr)} | group
+            for group, schedule in zip(groups, schedules, strict=True)]
 
 
 def finite_terms(terms: dict[str, Tensor], step: int, checkpoint: Path) -> dict[str, float]:
@@ -217,18 +242,26 @@ def end_epoch(progress: Progress, models: dict[str, nn.Module], validation: list
     epoch = 1 + max((row["epoch"] for row in progress.curve), default=0)
     means = {name: value / progress.summed for name, value in progress.sums.items() if "/" in name}
     progress.sums, progress.summed = {}, 0
-    for group, (name, model) in zip(groups, models.items()):
+    rates = [group["lr"] for group in groups]
+    for i, (name, model) in enumerate(models.items()):
         values = {key.partition("/")[2]: value for key, value in means.items() if key.startswith(f"{name}/")}
         scores = []
         for lr_hsi, hr_msi, hr_hsi in validation:
             estimate = fuse(model, lr_hsi[None].to(device), hr_msi[None].to(device))[0].cpu()
             scores.append((metrics.psnr(estimate, hr_hsi).item(), metrics.sam(estimate, hr_hsi).item()))
         psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
-        if recipe.keep == "best-sam" and sam_deg < progress.best.get(name, (math.inf,))[0]:
-            progress.best[name] = sam_deg, {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-        for quantity, value in (values | {"lr": group["lr"], "val_psnr_db": psnr_db, "val_sam_deg": sam_deg}).items():
+        score = {"last": math.inf, "best-sam": sam_deg, "best-psnr": -psnr_db}[recipe.keep]
+        if score < progress.best.get(name, (math.inf,))[0]:
+            progress.best[name] = score, {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+        for quantity, value in (values | {"lr": rates[i], "val_psnr_db": psnr_db, "val_sam_deg": sam_deg}).items():
             progress.curve.append({"epoch": epoch, "step": progress.step, "seconds": progress.seconds,
                                    "method": name, "quantity": quantity, "value": value})
+
+
+def last_words(progress: Progress) -> str:
+    """The losses and validation scores of the epoch just logged."""
+    return ", ".join(f"{row['method']} {row['quantity']} {row['value']:.5g}" for row in progress.curve
+                     if row["step"] == progress.step and row["quantity"] in ("loss", "val_psnr_db", "val_sam_deg"))
 
 
 def summary(name: str, job: Job, progress: Progress, device: torch.device) -> dict[str, Any]:
@@ -243,7 +276,7 @@ def rate(schedule: str, share: float, epochs: int) -> float:
     """Factor on the learning rate after a ``share`` of the budget.
 
     Args:
-        schedule: ``"constant"``, ``"cosine"`` (to zero) or ``"step:EPOCHS:FACTOR"``, in epochs of the full recipe.
+        schedule: as in :class:`methods.registry.Recipe`; its epochs are those of the full recipe.
         share: of the budget used up, 0 to 1.
         epochs: of the full recipe.
 
@@ -254,10 +287,13 @@ def rate(schedule: str, share: float, epochs: int) -> float:
     if kind == "constant":
         return 1.0
     if kind == "cosine":
-        return 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+        floor = float(numbers[0]) if numbers else 0.0
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
     if kind == "step" and len(numbers) == 2:
         return float(numbers[1]) ** (share * epochs // float(numbers[0]))
-    raise ValueError(f"schedule '{schedule}'; choices: constant, cosine, step:EPOCHS:FACTOR")
+    if kind == "multistep" and len(numbers) == 2:
+        return float(numbers[1]) ** sum(share * epochs >= float(epoch) for epoch in numbers[0].split(","))
+    raise ValueError(f"schedule '{schedule}'; choices: constant, cosine[:FLOOR], step:EPOCHS:FACTOR, multistep:EPOCHS:FACTOR")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -28,13 +29,15 @@ class Recipe:
         optimizer: ``"adam"`` or ``"adamw"``.
         lr: initial learning rate.
         weight_decay: of the optimizer.
-        schedule: one name for all, or one an entry: ``"constant"``, ``"cosine"``, ``"step:EPOCHS:FACTOR"``.
+        schedule: one name for all, or one an entry: ``"constant"``, ``"cosine"``, ``"cosine:FLOOR"``,
+            ``"step:EPOCHS:FACTOR"``, ``"multistep:EPOCH,EPOCH,...:FACTOR"``.
         epochs: passes over the training images, one crop an image.
         batch: images a step.
         crop: side of the square HR crop in pixels.
         augment: any of ``"flip"``, ``"rotate"``.
         train_snr_db: SNR of white noise added to the LR-HSI crop of each entry, in dB; infinite: none.
-        keep: ``"last"`` parameters, or those with the ``"best-sam"`` on the validation split, entry by entry.
+        keep: ``"last"`` parameters, or those with the ``"best-sam"`` or ``"best-psnr"`` on the validation split, entry
+            by entry.
         steps: a budget in optimizer steps, in place of ``epochs``.
         minutes: a budget in minutes of training, in place of ``epochs``; schedules follow the share used up.
         log_every: steps between two logged (and validated) epochs; None: one pass over the images.
@@ -72,7 +75,8 @@ class Method:
         source: repository and commit the figures of ``fidelity`` come from.
         published: figures of the paper by MSI band count: ``{4: {"parameters": 26.81e6, "macs": 941.77e9}}``.
         input_range: value range of the network's own inputs and outputs; :func:`fuse` maps it.
-        recipes: training recipes by name, the default first; empty for training-free methods.
+        recipes: training recipes by name, the default first, a tuple where training has stages; empty for
+            training-free methods.
         note: what a reader of a table must know, one sentence.
     """
 
@@ -85,7 +89,7 @@ class Method:
     source: str = ""
     published: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     input_range: tuple[float, float] = (0.0, 1.0)
-    recipes: Mapping[str, Recipe] = field(default_factory=dict)
+    recipes: Mapping[str, Recipe | tuple[Recipe, ...]] = field(default_factory=dict)
     note: str = ""
 
 
@@ -125,7 +129,7 @@ def card(name: str) -> Method:
 
 
 def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.Tensor | None = None,
-           srf: torch.Tensor | None = None, phase: int | None = None, **overrides):
+           srf: torch.Tensor | None = None, phase: int | None = None, **overrides) -> Any:
     """Build a method.
 
     Args:
@@ -180,7 +184,7 @@ def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor])
 
 
 @torch.no_grad()
-def fuse(model, lr_hsi: torch.Tensor, hr_msi: torch.Tensor) -> torch.Tensor:
+def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor) -> torch.Tensor:
     """Fuse with any method: [0, 1] in and out, evaluation mode, no gradient.
 
     Args:

@@ -19,8 +19,8 @@ from benchmark.protocol import CLEAN, noise
 from benchmark.studies import STUDIES
 from methods import registry
 
-PROMISED = ("method, dataset, split, image, msi_bands, ratio, scenario, noise_target, snr_db, seed, protocol, psnr_db, sam_deg, "
-            "rmse, ergas, ssim, seconds, device, job, status").split(", ")
+PROMISED = """method dataset split image msi_bands ratio scenario noise_target snr_db seed protocol psnr_db sam_deg
+    rmse ergas ssim seconds device job status""".split()
 
 
 @pytest.fixture

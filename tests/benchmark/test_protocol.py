@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from benchmark.protocol import (
-    AVIRIS_172,
     CLEAN,
     PAPER,
     PROTOCOLS,
@@ -23,7 +22,7 @@ from benchmark.protocol import (
     noise_std,
     shifted,
 )
-from datasets.aviris_bands import centers_nm
+from datasets.aviris_bands import KEPT_172, centers_nm
 from datasets.scene import Scene, SceneError
 from tests.golden.golden import probe
 
@@ -38,11 +37,11 @@ def scene(bands=224, size=(40, 36), seed=0, name="s"):
 
 
 def test_172_bands_are_left_and_those_named_by_the_paper_are_gone():
-    assert len(AVIRIS_172) == 172
-    gone = set(range(1, 225)) - set(AVIRIS_172)
+    assert len(KEPT_172) == 172
+    gone = set(range(1, 225)) - set(KEPT_172)
     assert gone == {*range(1, 11), *range(104, 117), *range(152, 171), *range(215, 225)}
     reference = SMALL.reference(scene())
-    assert reference.band_numbers == AVIRIS_172
+    assert reference.band_numbers == KEPT_172
 
 
 def test_reference_is_a_minmax_scaled_corner_with_negatives_set_to_zero():
@@ -50,7 +49,7 @@ def test_reference_is_a_minmax_scaled_corner_with_negatives_set_to_zero():
     reference = SMALL.reference(raw)
     assert reference.size == (32, 32)
     native = (raw.cube.double() * (raw.native_max - raw.native_min) + raw.native_min).numpy()
-    native = np.maximum(native[np.array(AVIRIS_172) - 1, :32, :32], 0)
+    native = np.maximum(native[np.array(KEPT_172) - 1, :32, :32], 0)
     expected = (native - native.min()) / (native.max() - native.min())
     assert np.allclose(reference.cube.numpy(), expected, atol=1e-6)
     assert reference.native_min == pytest.approx(native.min(), abs=1e-2)
@@ -97,7 +96,7 @@ def test_both_readings_of_the_blur_are_named_and_sum_to_one(name, sigma):
 
 @pytest.mark.parametrize("msi_bands, counts", [(4, (5, 8, 9, 15)), (6, (5, 8, 9, 15, 20, 28))])
 def test_landsat_rows_are_normalised_and_hold_the_bands_of_the_nominal_edges(msi_bands, counts):
-    wavelengths = centers_nm()[np.array(AVIRIS_172) - 1]
+    wavelengths = centers_nm()[np.array(KEPT_172) - 1]
     srf = PAPER.response(wavelengths, msi_bands)
     assert srf.shape == (msi_bands, 172) and (srf >= 0).all()
     assert torch.allclose(srf.sum(1), torch.ones(msi_bands))
@@ -164,7 +163,7 @@ def test_shift_makes_the_lr_hsi_from_the_neighbouring_window():
     raw = scene()
     lr_hsi = SMALL.observe(raw, 4, shifted(3)).lr_hsi
     native = raw.cube.double() * (raw.native_max - raw.native_min) + raw.native_min
-    native = native.clamp(min=0)[torch.tensor(AVIRIS_172) - 1]
+    native = native.clamp(min=0)[torch.tensor(KEPT_172) - 1]
     reference = SMALL.reference(raw)
     moved = (native[:, 3:35, 3:35] - reference.native_min) / (reference.native_max - reference.native_min)
     expected = blur_decimate(moved.float(), SMALL.psf, 4, 1, "reflect")

@@ -42,7 +42,7 @@ def same(first, second):
 def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
     # An image whose values are its coordinates tells where a crop came from, and that LR and HR fit together.
     of = job(augment=())
-    crops = loop.TrainingCrops(of, of.study.recipe_of(of.method))
+    crops = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])
     rows, cols = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     hr_hsi = torch.stack([rows, cols])
     monkeypatch.setattr(crops, "observed", lambda entry: (hr_hsi[:, ::4, ::4], hr_hsi, hr_hsi))
@@ -57,9 +57,9 @@ def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
 
 def test_augmentation_turns_all_images_of_a_pair_alike():
     of = job()
-    crops = loop.TrainingCrops(of, of.study.recipe_of(of.method))
+    crops = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])
     plain = job(augment=())
-    straight = loop.TrainingCrops(plain, plain.study.recipe_of(plain.method))
+    straight = loop.TrainingCrops(plain, plain.study.stages_of(plain.method)[0])
     changed = 0
     for draw in range(20):
         item, base = crops[draw], straight[draw]
@@ -75,8 +75,8 @@ def test_augmentation_turns_all_images_of_a_pair_alike():
 
 def test_training_noise_is_drawn_apart_for_each_network():
     of = job(train_snr_db=35.0)
-    item = loop.TrainingCrops(of, of.study.recipe_of(of.method))[0]
-    clean = loop.TrainingCrops(job(), job().study.recipe_of(of.method))[0]
+    item = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])[0]
+    clean = loop.TrainingCrops(job(), job().study.stages_of(of.method)[0])[0]
     teacher, student = item["lr_hsi"]
     assert not torch.equal(teacher, student)
     for noisy in (teacher, student):
@@ -117,14 +117,14 @@ def test_curve_has_every_term_and_validation_of_both_networks(tmp_path):
 
 
 def test_the_first_step_lowers_what_it_differentiates(tmp_path):
-    _, _, curve = run(tmp_path / "t", job(steps=60, log_every=20))
+    _, _, curve = run(tmp_path / "t", job(steps=45, log_every=15))
     losses = curve[curve["quantity"] == "loss"].pivot(index="epoch", columns="method", values="value")
     assert (losses.loc[3] < 0.7 * losses.loc[1]).all()
 
 
 def test_distillation_does_not_reach_the_teacher():
     of = job()
-    recipe = of.study.recipe_of(of.method)
+    recipe = of.study.stages_of(of.method)[0]
     crops = loop.TrainingCrops(of, recipe)
     batch = {key: value[None] for key, value in crops[0].items()}
     torch.manual_seed(0)
@@ -167,7 +167,8 @@ def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monke
     original = loop.end_epoch
 
     def spy(progress, models, *rest):
-        states.append({name: {key: value.clone() for key, value in model.state_dict().items()} for name, model in models.items()})
+        states.append({name: {key: value.clone() for key, value in model.state_dict().items()}
+                       for name, model in models.items()})
         original(progress, models, *rest)
 
     monkeypatch.setattr(loop, "end_epoch", spy)
@@ -178,7 +179,8 @@ def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monke
 
 @pytest.mark.parametrize("schedule, share, expected", [
     ("constant", 0.7, 1.0), ("cosine", 0.0, 1.0), ("cosine", 0.5, 0.5), ("cosine", 1.0, 0.0),
-    ("step:100:0.9", 0.1, 1.0), ("step:100:0.9", 0.5, 0.9**3),
+    ("step:100:0.9", 0.1, 1.0), ("step:100:0.9", 0.5, 0.9**3), ("cosine:0.01", 1.0, 0.01), ("cosine:0.2", 0.5, 0.6),
+    ("multistep:20,300:0.1", 0.03, 1.0), ("multistep:20,300:0.1", 0.04, 0.1), ("multistep:20,300:0.1", 0.5, 0.01),
 ])
 def test_schedules(schedule, share, expected):
     assert loop.rate(schedule, share, epochs=600) == pytest.approx(expected)

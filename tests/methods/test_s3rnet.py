@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fvcore.nn import FlopCountAnalysis
 
 from benchmark.complexity import multiply_adds, used_parameters
 from methods import create, load_release
@@ -54,10 +55,17 @@ def test_counts_are_the_papers(file):
     case = json.loads((GOLDEN / f"{file}.json").read_text())
     model = create(name, bands=172, msi_bands=4, attention="paper")  # the published count has queries and keys in it
     assert used_parameters(model, 172, 4, 4) == case["params_used_thop"]
-    _, layers, _ = multiply_adds(model, 172, 4, lr_size=8, hr_size=32)
-    # Convolutions scale with the pixels: 64 times as many at LR 64. The recorded count has one operation for every
-    # value of the bilinear upsampling and 3,008 for the softmax beside them.
-    assert 64 * layers + 172 * 256 * 256 + 3008 == case["macs_thop_64_256"]
+    layers, _ = multiply_adds(model, 172, 4, lr_size=64, hr_size=256)
+    # The recorded count has one operation for every value of the bilinear upsampling and 3,008 for the softmax besides.
+    assert layers + 172 * 256 * 256 + 3008 == case["macs_thop_64_256"]
+
+
+def test_two_counters_agree_on_the_layers():
+    model = create("s3rnet-student", bands=12, msi_bands=4, width=8, depths=(1, 1, 1, 1), attention="paper").eval()
+    by_operator = FlopCountAnalysis(model, (torch.rand(1, 12, 8, 8), torch.rand(1, 4, 32, 32))).by_operator()
+    layers, attention = multiply_adds(model, 12, 4, 8, 32)
+    assert layers == by_operator["conv"]
+    assert attention == by_operator["matmul"] == 2 * 64 * 16 * 32 * 32
 
 
 @pytest.mark.golden
