@@ -9,8 +9,8 @@ import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from benchmark.golden import probe
 from benchmark.metrics import METRICS, PSNR_CEILING_DB, ergas, measure, psnr, rmse, sam, ssim
-from tests.golden.golden import probe
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "s3rnet_metrics_losses.json").read_text())["metrics"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.golden import probe
 from benchmark.protocol import (
     CLEAN,
     PAPER,
@@ -24,7 +25,6 @@ from benchmark.protocol import (
 )
 from datasets.aviris_bands import KEPT_172, centers_nm
 from datasets.scene import Scene, SceneError
-from tests.golden.golden import probe
 
 SMALL = replace(PAPER, hr_size=32)
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmark.golden import probe
 from methods import losses
-from tests.golden.golden import probe
 
 
 @pytest.mark.golden

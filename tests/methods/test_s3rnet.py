@@ -1,18 +1,14 @@
 """S3RNet against recordings of its release: outputs, parameters, multiply-adds, and what the release's attention does."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
 
 from benchmark.complexity import multiply_adds, used_parameters
+from benchmark.golden import filled, load_case, probe, relative_difference
 from methods import create, load_release
 from methods.registry import MethodError
-from tests.golden.golden import compare, fill_state_dict, probe
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = {
     "s3rnet_teacher": ("s3rnet-teacher", {}),
     "s3rnet_student": ("s3rnet-student", {}),
@@ -25,25 +21,17 @@ CASES = {
 }
 
 
-def filled(name, case, **arguments):
-    model = create(name, bands=172, msi_bands=4, **arguments)
-    tensors = {key: torch.zeros(shape) for key, shape in case["state_dict"]}
-    fill_state_dict(tensors)
-    load_release(model, tensors)
-    return model.eval()
-
-
 @pytest.mark.golden
 @pytest.mark.parametrize("file", CASES)
 @torch.no_grad()
 def test_output_and_fused_map_are_the_release_s(file):
     name, arguments = CASES[file]
-    case = json.loads((GOLDEN / f"{file}.json").read_text())
-    model = filled(name, case, **arguments)
-    images = probe("lr_hsi", (1, 172, 16, 16)), probe("hr_msi", (1, 4, 64, 64))
+    case = load_case(file)
+    model = filled(create(name, bands=172, msi_bands=4, **arguments), case)
+    images = [probe("lr_hsi", (1, 172, 16, 16)), probe("hr_msi", (1, 4, 64, 64))]
     image, z_fused = model.forward_with_features(*images)
-    assert compare(image, case["output"])[1] < 1e-5
-    assert compare(z_fused, case["fuse"])[1] < 1e-5
+    assert relative_difference(image, case["output"]) < 1e-5
+    assert relative_difference(z_fused, case["fuse"]) < 1e-5
     assert torch.equal(model(*images), image)
     assert sum(p.numel() for p in model.parameters()) == case["params_total"]
 
@@ -52,7 +40,7 @@ def test_output_and_fused_map_are_the_release_s(file):
 @pytest.mark.parametrize("file", ["s3rnet_teacher", "s3rnet_student", "s3rnet_teacher_large", "s3rnet_student_large"])
 def test_counts_are_the_papers(file):
     name, _ = CASES[file]
-    case = json.loads((GOLDEN / f"{file}.json").read_text())
+    case = load_case(file)
     model = create(name, bands=172, msi_bands=4, attention="paper")  # the published count has queries and keys in it
     assert used_parameters(model, 172, 4, 4) == case["params_used_thop"]
     layers, _ = multiply_adds(model, 172, 4, lr_size=64, hr_size=256)
@@ -70,7 +58,7 @@ def test_two_counters_agree_on_the_layers():
 
 @pytest.mark.golden
 def test_depth_variants_of_table_iv():
-    for variant in json.loads((GOLDEN / "s3rnet_student.json").read_text())["depth_variants"]:
+    for variant in load_case("s3rnet_student")["depth_variants"]:
         model = create("s3rnet-student", bands=172, msi_bands=4, depths=variant["student_layers"], attention="paper")
         assert sum(p.numel() for p in model.parameters()) == variant["params_total"]
         dead = sum(p.numel() for key, p in model.named_parameters() if key.startswith(model.unused))
