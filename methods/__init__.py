@@ -1,6 +1,28 @@
 """The one list of methods: importing a module registers what it holds."""
 
-from methods import bicubic, gsa, s3rnet  # noqa: F401
+from methods import (  # noqa: F401
+    bicubic,
+    dhif_net,
+    dsdcn,
+    dual_unet,
+    fusformer,
+    fusionmamba,
+    gsa,
+    hyfusion,
+    hyperrefiner,
+    hypertransformer,
+    mssjfl,
+    psdnet,
+    pzres_net,
+    qrcode,
+    s2bnet,
+    s3rnet,
+    s3rnet_igarss,
+    ssdiff,
+    sspsr,
+    ssuf,
+    u2net,
+)
 from methods.registry import available, card, create, fuse, load_release
 
 __all__ = ["available", "card", "create", "fuse", "load_release"]
