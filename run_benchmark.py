@@ -5,6 +5,7 @@ python run_benchmark.py list
 python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py complexity --methods gsa s3rnet-student
+python run_benchmark.py fidelity
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import datasets
 import methods
 from benchmark import gather, store
 from benchmark.execute import device_name, execute, pending, preflight
+from benchmark.fidelity import fidelity
 from benchmark.plan import PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
 from benchmark.studies import STUDIES, study
@@ -38,6 +40,9 @@ def arguments() -> argparse.ArgumentParser:
     commands.add_parser("list", help="methods, datasets, protocols and profiles")
     run = commands.add_parser("run", help="measure what is missing, then render the report")
     report = commands.add_parser("report", help="render the report from the rows there are")
+    faithful = commands.add_parser("fidelity", help="each network against its authors' release: outputs and counts")
+    faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of every network")
+    faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives fidelity.csv")
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     for command in (run, report, complexity):
         add = command.add_argument
@@ -96,7 +101,7 @@ def study_of(args: argparse.Namespace) -> Study:
     )
 
 
-def show_list() -> int:
+def show_list(_: argparse.Namespace) -> int:
     """Print everything that has a name."""
     for family in ("classical", "unsupervised", "supervised"):
         for name in methods.available(family):
@@ -110,6 +115,18 @@ def show_list() -> int:
     for each in STUDIES.values():
         print(f"  {each.name:10} {each.title}: {each.dataset}, {', '.join(each.methods)}")
     return 0
+
+
+def show_fidelity(args: argparse.Namespace) -> int:
+    """Print and store one row a network; 1 if one differs from its release."""
+    rows = []
+    for row in fidelity(tuple(args.methods)):
+        rows.append(row)
+        figures = "  ".join(f"{key} {row[key]:.4g}" for key in ("golden_difference", "parameters_used", "parameters_published",
+                                                               "macs_conv", "macs_attention", "macs_published"))
+        print(f"{row['method']:22} {row['verdict']:26} {figures}", flush=True)
+        store.write_csv(args.results / "fidelity.csv", rows)
+    return int(any(row["verdict"].startswith("DIFFERS") for row in rows))
 
 
 def measure(args: argparse.Namespace) -> int:
@@ -145,7 +162,7 @@ def main(words: list[str] | None = None) -> int:
     """Run a command: 0 done, 1 a job failed, 2 bad input, 130 interrupted."""
     args = arguments().parse_args(words)
     try:
-        return show_list() if args.command == "list" else measure(args)
+        return {"list": show_list, "fidelity": show_fidelity}.get(args.command, measure)(args)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -86,6 +86,7 @@ def fail(place: Path, error: BaseException) -> None:
 
 def write_csv(path: Path, rows: list[Mapping[str, Any]]) -> None:
     """Rows with the same keys, at full precision, moved into place when complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
