@@ -132,7 +132,7 @@ def failure(root: Path, job: Job) -> str:
     return (folder(root, job) / "error.txt").read_text().splitlines()[0]
 
 
-def provenance(job: Job, device: str, start: float) -> dict[str, Any]:
+def provenance(job: Job, device: str) -> dict[str, Any]:
     """What stands beside the numbers and never in the key."""
 
     def git(*words: str) -> str:
@@ -148,8 +148,7 @@ def provenance(job: Job, device: str, start: float) -> dict[str, Any]:
         "device": device,
         "threads": torch.get_num_threads(),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start)),
-        "seconds": round(time.time() - start, 3),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "protocol": job.study.protocol.digest,
         "data": job.study.data.digest(),
     }

@@ -143,7 +143,8 @@ class CoarseAndRefined(Supervised):
         name = self.names[0]
         _, coarse, refined = self.members[name].forward_with_stages(lr_hsi, hr_msi)
         terms = {f"{name}/coarse": losses.l1(coarse, reference), f"{name}/refined": losses.l1(refined, reference)}
-        return {"loss": sum(terms.values()), **terms}
+        loss = sum(terms.values())
+        return terms | {f"{name}/loss": loss, "loss": loss}
 
 
 def spread(bands: int, count: int) -> tuple[int, ...]:

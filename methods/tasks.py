@@ -1,7 +1,7 @@
 """What training computes: a task holds the networks, takes a batch and returns a dict of loss terms.
 
-The training loop sees the dict alone: ``"loss"`` is differentiated, every other entry is called ``"<method>/<term>"``
-and logged. A batch is a dict of tensors in [0, 1]:
+The training loop sees the dict alone: ``"loss"`` is differentiated, every other entry is called ``"<method>/<term>"``,
+``"<method>/loss"`` among them, and logged. A batch is a dict of tensors in [0, 1]:
 
     lr_hsi  (B, members, bands, h, w)   one LR-HSI for each network trained, in the order of ``recipe.trains``
     hr_msi  (B, msi_bands, H, W)
