@@ -136,11 +136,10 @@ def measure(args: argparse.Namespace) -> int:
         raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
     chosen = study_of(args)
     fabric = Fabric(accelerator=kind, devices=1, precision=chosen.precision)
-    jobs = plan(chosen, device_name(fabric.device))
+    jobs = plan(chosen, device_name(fabric.device), costs_only=args.command == "complexity")
     failed = []
     if args.command != "report":
-        due = [job for job in jobs if args.command == "run" or job.kind == "cost"]
-        due = shard(due, args.shard) if args.shard else due
+        due = shard(jobs, args.shard) if args.shard else jobs
         if args.dry_run:
             print("\n".join(f"{store.state(args.results, job):10} {job.label}" for job in due))
             return 0

@@ -87,6 +87,7 @@ def uncounted_operations(model: nn.Module, bands: int, msi_bands: int, ratio: in
     model = copy.deepcopy(model).cpu().eval()
     inputs = torch.rand(1, bands, lr_size, lr_size), torch.rand(1, msi_bands, lr_size * ratio, lr_size * ratio)
     analysis = FlopCountAnalysis(model, inputs).unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.total()  # runs the analysis
     names = {name.removeprefix("aten::") for name in analysis.unsupported_ops()} - ELEMENTWISE - COUNTED_BY_TORCH
     return " ".join(sorted(names)) or "none"
 

@@ -159,6 +159,8 @@ class Job:
             "protocol": study.protocol.digest,
         }
         if self.kind == "cost":
+            if study.protocol.bands == "all":  # the band count is then the scenes'
+                words["data"] = study.data.digest()
             return words | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
@@ -181,24 +183,25 @@ class Job:
         return hashlib.sha256("".join(source_digest(card(name).build.__module__) for name in self.methods).encode()).hexdigest()
 
 
-def plan(study: Study, device: str) -> list[Job]:
-    """The jobs of a study, each training before the scores that need it; no job twice.
+def plan(study: Study, device: str, costs_only: bool = False) -> list[Job]:
+    """The jobs of a study, each training before the scores that need it; no job twice. Costs need no data.
 
     Raises:
         MethodError: unknown method or recipe.
         SceneError: unknown dataset, option or split.
     """
-    for split in study.splits:
-        study.data.entries(split)
     jobs: dict[str, Job] = {}
-    for job in _grid(study, device):
+    if not costs_only:
+        for split in study.splits:
+            study.data.entries(split)
+    for job in _costs(study, device) if costs_only else [*_scores(study), *_costs(study, device)]:
         for each in (job.training, job):
             if each is not None:
                 jobs.setdefault(each.key, each)
     return list(jobs.values())
 
 
-def _grid(study: Study, device: str) -> Iterator[Job]:
+def _scores(study: Study) -> Iterator[Job]:
     """Clean scores of every method first, so that an interrupted study has its main table."""
     for scenario in study.scenarios:
         for msi_bands in study.msi_bands:
@@ -206,6 +209,9 @@ def _grid(study: Study, device: str) -> Iterator[Job]:
                 for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
                     for split in study.splits:
                         yield Job("score", study, (method,), msi_bands, seed, split, scenario)
+
+
+def _costs(study: Study, device: str) -> Iterator[Job]:
     for msi_bands in study.msi_bands:
         for method in study.methods:
             yield Job("cost", study, (method,), msi_bands, device=device)
