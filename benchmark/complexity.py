@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import ctypes
 import math
 import statistics
 from collections.abc import Callable
@@ -109,8 +110,8 @@ def measured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[li
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
     else:
-        before = _resident_bytes("VmRSS")
         _reset_resident_peak()
+        before = _resident_bytes("VmRSS")
     warm_up = timed(call)[1]
     after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes("VmHWM")
     seconds = [timed(call)[1] for _ in range(min(20, max(3, int(5 / warm_up))))]
@@ -118,7 +119,8 @@ def measured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[li
 
 
 def _reset_resident_peak() -> None:
-    with contextlib.suppress(OSError):  # another system, where _resident_bytes gives NaN
+    with contextlib.suppress(OSError, AttributeError):  # another system, where _resident_bytes gives NaN
+        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed must not hide what this one takes
         Path("/proc/self/clear_refs").write_text("5")
 
 

@@ -73,13 +73,15 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
     def listed(*wanted: str) -> list[str]:
         return [job.label for job in jobs if states[job.key] in wanted and (job.kind != "train" or job.key in needed)]
 
-    training = any(study.stages_of(name) for name in study.methods)
-    budget = ", ".join(f"{key} {value}" for key, value in study.training.items())
+    budget = ", ".join(f"{key} {value}" for key, value in study.training.items()) or "as the recipes say"
+    trained = store.read(results, jobs, "train")
+    runs = [f"{row.method} with {row.msi_bands} bands {row.steps} steps in {row.seconds / 60:.1f} minutes"
+            for row in trained.itertuples()]
     return {
         "study": study.name,
         "title": study.title,
-        "summary": f"Training budget: {budget or 'as the recipes say'}. Seeds: {', '.join(map(str, study.seeds))}."
-        if training else "",
+        "summary": f"Training budget: {budget}; seeds {', '.join(map(str, study.seeds))}. Trained: {', '.join(runs)}."
+        if runs else "",
         "labels": study.labels,
         "devices": sorted({words["device"] for words in told}),
         "versions": {
