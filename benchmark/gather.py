@@ -41,7 +41,8 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
             scores=store.read(results, jobs, "score"),
             costs=costs(jobs, results),
             curves=store.read(results, jobs, "train", "train.csv"),
-            published={name: card(name).published for name in study.methods},
+            # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
+            published={name: card(name).published for name in study.methods if name not in study.arguments},
             meta=meta(study, jobs, results),
         )
     except PermissionError as error:

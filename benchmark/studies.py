@@ -24,7 +24,7 @@ STUDIES = {study.name: study for study in (
         dataset_options={"size": 64, "train": 4, "val": 1, "test": 2},
         protocol=replace(PAPER, hr_size=64),
         scenarios=ROBUSTNESS,
-        training={"steps": 300, "batch": 2, "crop": 32, "lr": 2e-3, "log_every": 40},
+        training={"steps": 300, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 40},
         arguments=SMALL,
         cost_lr_size=16,
         labels=("Quick profile: procedural scenes of 64x64 pixels, reduced networks (width 16 of 86) and 300 training steps; "
