@@ -110,6 +110,7 @@ def test_a_failing_method_is_recorded_and_costs_no_other_its_rows(tiny, tmp_path
     monkeypatch.setitem(registry._METHODS, "gsa", method)
     assert run(tmp_path, "--methods", "bicubic", "gsa") == 0
     assert set(without_times(tmp_path)["method"]) == {"bicubic", "gsa"}
+    assert not list((tmp_path / "results").glob("*/*/error.txt"))
 
 
 def test_an_estimate_that_is_not_finite_is_a_failed_row(tiny, tmp_path, monkeypatch):
