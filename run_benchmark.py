@@ -11,6 +11,7 @@ python run_benchmark.py fidelity
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -165,6 +166,9 @@ def main(words: list[str] | None = None) -> int:
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # such as `list | head`: nobody reads on, and the interpreter must not try to flush
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("\ninterrupted: what is finished is kept, and the same command goes on from there", file=sys.stderr)
         return 130
