@@ -50,6 +50,7 @@ class TrainingCrops(Dataset):
         self.data, self.protocol, self.msi_bands = job.study.data, job.study.protocol, job.msi_bands
         self.recipe, self.seed = recipe, job.seed
         self.entries = self.data.entries("train")
+        self.workers = 0 if len(self.entries) < 64 else min(4, os.cpu_count() or 1)  # a few images are soon in memory
         self.cache: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.cached_bytes = 0
 
@@ -86,7 +87,7 @@ class TrainingCrops(Dataset):
                 f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
             )
         size = sum(image.nbytes for image in images)
-        if self.cached_bytes + size <= CACHE_BYTES:
+        if self.cached_bytes + size <= CACHE_BYTES // max(1, self.workers):  # each worker keeps its own
             self.cache[entry] = images
             self.cached_bytes += size
         return images
@@ -177,7 +178,7 @@ def train_stage(job: Job, recipe: Recipe, models: dict[str, nn.Module], progress
         os.replace(temporary, checkpoint)
 
     loader = DataLoader(crops, recipe.batch, sampler=range(progress.step * recipe.batch, 2**62),
-                        num_workers=0 if images < 64 else min(4, os.cpu_count() or 1))
+                        num_workers=crops.workers)
     batches = iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
     bar = tqdm(total=total, initial=progress.stage_step, desc=job.label, unit="step", mininterval=1.0)
     saved = time.monotonic()
