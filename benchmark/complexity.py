@@ -96,7 +96,8 @@ def uncounted_operations(model: nn.Module, bands: int, msi_bands: int, ratio: in
 def used_parameters(model: nn.Module, bands: int, msi_bands: int, ratio: int, lr_size: int = 8) -> int:
     """Parameters that take part: those that receive a gradient from the output."""
     model = copy.deepcopy(model).train()
-    images = torch.rand(1, bands, lr_size, lr_size), torch.rand(1, msi_bands, lr_size * ratio, lr_size * ratio)
+    # Two images: batch normalisation cannot train on one value a channel.
+    images = torch.rand(2, bands, lr_size, lr_size), torch.rand(2, msi_bands, lr_size * ratio, lr_size * ratio)
     model(*images).sum().backward()
     return sum(p.numel() for p in model.parameters() if p.grad is not None)
 

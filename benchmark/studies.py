@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from benchmark.plan import PlanError, Study
 from benchmark.protocol import CLEAN, PAPER, noise
+from methods import available
 
 METHODS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")
 SNR_DB = (45, 40, 35, 30, 25)
@@ -51,11 +52,12 @@ STUDIES = {study.name: study for study in (
     Study(
         name="budget",
         title="Every method under the same training budget",
-        methods=METHODS,
+        methods=tuple(available()),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
         training={"steps": 500, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 50},
+        arguments={"hyper-transformer": {"lr_pixels": 64}},  # its parameters are bound to the crop: (32 / 4)^2
         labels=("Every supervised method was trained for the same number of steps, whatever its own recipe asks for",),
     ),
     Study(
