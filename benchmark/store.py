@@ -29,7 +29,6 @@ import torch
 from benchmark.plan import Job, canonical
 
 TEXT = ("method", "dataset", "split", "image", "scenario", "noise_target", "protocol", "job")  # columns never to be parsed
-STATES = ("done", "stale", "failed", "unfinished", "missing")
 
 
 class StoreError(OSError):
@@ -42,7 +41,7 @@ def folder(root: Path, job: Job) -> Path:
 
 
 def state(root: Path, job: Job) -> str:
-    """One of :data:`STATES`. ``stale``: done, but the method's code has changed since."""
+    """``done``, ``stale`` (done, but the method's code has changed since), ``failed``, ``unfinished`` or ``missing``."""
     place = folder(root, job)
     if (place / "rows.csv").exists():
         return "done" if json.loads((place / "job.json").read_text())["source"] == job.source else "stale"
