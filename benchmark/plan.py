@@ -47,6 +47,7 @@ class Study:
         seeds: of training; training-free methods run once.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
         training: fields of :class:`methods.registry.Recipe` replaced for every method, the declared budget.
+        exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
         arguments: build arguments by method name, such as a reduced width.
         cost_lr_size: LR side in pixels at which costs are measured; HR is ``ratio`` times that.
         precision: of Lightning Fabric, ``"32-true"`` or ``"bf16-mixed"``.
@@ -65,6 +66,7 @@ class Study:
     seeds: tuple[int, ...] = (0,)
     recipe: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
+    exceptions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost_lr_size: int = 64
     precision: str = "32-true"
@@ -90,7 +92,7 @@ class Study:
         if name not in recipes:
             raise MethodError(f"method '{method}' has no recipe '{name}'; choices: {', '.join(recipes)}")
         stages = recipes[name] if isinstance(recipes[name], tuple) else (recipes[name],)
-        budget = dict(self.training)
+        budget = {**self.training, **self.exceptions.get(method, {})}
         if "steps" in budget:
             budget["steps"] //= len(stages)
         if "minutes" in budget:
