@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
+from benchmark import store
 from benchmark.metrics import METRICS, measure
 from benchmark.plan import Job
 from benchmark.protocol import Observation
@@ -20,11 +21,12 @@ from datasets import Scene
 from methods import create, fuse
 
 
-def score(job: Job, weights: Path | None, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Rows of a score job.
+def score(job: Job, place: Path, weights: Path | None, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
+    """Rows of a score job, each kept as soon as it is there: one that was interrupted goes on at the image it was on.
 
     Args:
         job: of kind ``"score"``.
+        place: folder of the job.
         weights: ``model.safetensors`` of the training it needs; None for training-free methods.
         fabric: device.
         log: takes one line.
@@ -32,17 +34,20 @@ def score(job: Job, weights: Path | None, fabric: Fabric, log: Callable[[str], N
     Returns:
         One row an image; an estimate that is not finite gives a row with status ``"failed"`` and NaN scores.
     """
-    model, rows = None, []
+    model, rows = None, store.kept(place)
     for scene in job.study.data.load(job.split):
+        if any(row["image"] == scene.name for row in rows):
+            continue
         reference = job.study.protocol.reference(scene)
         observation = job.study.protocol.observe(scene, job.msi_bands, job.scenario)
         if model is None or weights is None:  # a model-based method is told the responses of each image
             model = _build(job, reference, observation, weights)
             model = model.to(fabric.device) if weights else model
         lr_hsi, hr_msi = (x[None].to(fabric.device) for x in (observation.lr_hsi, observation.hr_msi))
-        estimate, seconds = timed(partial(fuse, model, lr_hsi, hr_msi))
+        estimate, seconds = timed(partial(fuse, model, lr_hsi, hr_msi, reference.cube[None].to(fabric.device)))
         row = _identity(job, scene.name) | _scores(estimate[0], reference, job)
         rows.append(row | {"seconds": seconds, "device": fabric.device.type, "job": job.key[:12]})
+        store.keep(place, rows)
         log(f"{scene.name}: {row['psnr_db']:.3f} dB, {row['sam_deg']:.4f} deg, {seconds:.3f} s, {row['status']}")
     return rows
 

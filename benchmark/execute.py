@@ -91,7 +91,7 @@ def _score(job: Job, root: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         weights = place / "model.safetensors"
         if not weights.exists():
             raise RuntimeError(f"its training has failed: {store.failure(root, job.training)}")
-    return score(job, weights, fabric, log)
+    return score(job, store.folder(root, job), weights, fabric, log)
 
 
 RUNNERS: dict[str, Callable[[Job, Path, Fabric, Callable[[str], None]], list[dict]]] = {

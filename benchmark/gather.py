@@ -12,6 +12,7 @@ from benchmark import store
 from benchmark.plan import Job, Study, canonical
 from benchmark.report import render
 from methods import card
+from methods.registry import told
 
 SPLIT_WORDS = {
     "test-same-flight": "Another scene of a flight that was trained on, without a shared pixel.",
@@ -41,6 +42,7 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
             scores=store.read(results, jobs, "score"),
             costs=costs(jobs, results),
             curves=store.read(results, jobs, "train", "train.csv"),
+            fidelity=store.read_csv(results / "fidelity.csv") if (results / "fidelity.csv").exists() else pd.DataFrame(),
             # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
             published={name: card(name).published for name in study.methods if name not in study.arguments},
             meta=meta(study, jobs, results),
@@ -84,6 +86,7 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
         "summary": f"Training budget: {budget}; seeds {', '.join(map(str, study.seeds))}. Trained: {', '.join(runs)}."
         if runs else "",
         "labels": study.labels,
+        "marks": marks(study),
         "devices": sorted({words["device"] for words in told}),
         "versions": {
             "revision": ", ".join(sorted({words["revision"][:12] + ("+changes" if words["dirty"] else "") for words in told})),
@@ -103,3 +106,13 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
             "missing": listed("missing", "unfinished"),
         },
     }
+
+
+def marks(study: Study) -> dict[str, str]:
+    """What must be said behind a method's name: what it is told, and what it is faithful to."""
+    found = {}
+    for name in study.methods:
+        words = told(name, study.arguments.get(name, {}))
+        words += ["described"] if card(name).fidelity == "described" else []
+        found |= {name: ", ".join(words)} if words else {}
+    return found

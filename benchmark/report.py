@@ -7,9 +7,6 @@ it in :data:`SPLIT_PARTS` (once a split) or :data:`STUDY_PARTS` (once a study).
 from __future__ import annotations
 
 import base64
-import csv
-import io
-import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,8 +16,9 @@ from typing import Any
 import pandas as pd
 
 from benchmark import plots, tables
+from benchmark.formats import ranks, text_of, to_csv, to_html, to_latex, to_markdown
 from benchmark.plots import Plot
-from benchmark.tables import Cell, Column, Section, Table
+from benchmark.tables import Section, Table
 
 SPLIT_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
     ("Quality and cost", (tables.accuracy, tables.all_metrics)),
@@ -28,17 +26,13 @@ SPLIT_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]],
 )
 STUDY_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
     ("Training", (plots.training,)),
+    ("Fidelity to the releases", (tables.fidelity,)),
 )
 JOBS = {"failed": "Failed jobs", "stale": "Stale jobs (code has changed)", "missing": "Missing jobs (not run yet)"}
-ARROWS = {"up": "↑", "down": "↓", "": ""}
-MARKS = "Bold: best, underlined: second best of the rows with the same number of MSI bands; ties share a mark."
-TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-       "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "±": r"$\pm$", "∞": r"$\infty$",
-       "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}
 
 
 def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame,
-           published: Mapping[str, Mapping[int, Mapping[str, float]]], meta: Mapping[str, Any]) -> Path:
+           fidelity: pd.DataFrame, published: Mapping[str, Mapping[int, Mapping[str, float]]], meta: Mapping[str, Any]) -> Path:
     """Write the report of one study; the same arguments give the same bytes.
 
     Args:
@@ -46,16 +40,17 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
         scores: one line an image.
         costs: one line a method, MSI setting and device.
         curves: tidy training log.
+        fidelity: one line a network, of the command ``fidelity``; those of other methods are left out.
         published: method -> MSI bands -> what its paper prints.
         meta: ``study``, ``title``, ``summary``, ``labels``, ``devices``, ``versions`` (name -> words), ``protocols``
             (digest -> ``name``, ``words``), ``expected`` (``methods``, ``msi_bands``, ``scenarios`` as (scenario,
             noise_target, snr_db), ``splits`` as (dataset, split[, words])), ``jobs`` (``failed``, ``stale``,
-            ``missing``: a sentence or a mapping each); all optional.
+            ``missing``: a sentence or a mapping each), ``marks`` (method -> words behind its name); all optional.
 
     Returns:
         The path of ``index.html``.
     """
-    whole, splits = tables.sections(scores, costs, curves, published, meta)
+    whole, splits = tables.sections(scores, costs, curves, fidelity, published, meta)
     files: dict[str, bytes] = {}
     contents, chapters = [], []
     for section, title, parts in [*((one, f"Split {one.title}", SPLIT_PARTS) for one in splits),
@@ -175,170 +170,3 @@ def ending(whole: Section) -> list[str]:
         counts = ", ".join(f"{name} ({n})" for name, n in other.groupby("scenario").size().items())
         lines.append(f"<p>Rows of scenarios that no table here shows: {escape(counts)}.</p>")
     return lines
-
-
-# ---------------------------------------------------------------------------------------------------- tables into text
-
-
-
-def number(value: float, column: Column) -> str:
-    """A value as this column shows it, a hole as a dash."""
-    if math.isnan(value):
-        return "" if column.published else "—"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    if value == 0 and column.scale > 1:
-        return "0"
-    text = f"{value / column.scale:.{digits(value, column)}f}"
-    return text.rstrip("0").rstrip(".") if column.published and "." in text else text
-
-
-def digits(value: float, column: Column) -> int:
-    """Digits behind the point."""
-    if column.decimals is not None:
-        return column.decimals
-    value = abs(value / column.scale)
-    return 3 if value == 0 else min(9, max(0, 2 - math.floor(math.log10(value))))
-
-
-def text_of(cell: Cell, column: Column) -> str:
-    """``31.20`` or ``31.20 ± 0.05``."""
-    text = number(cell.value, column)
-    return text if math.isnan(cell.std) else f"{text} ± {cell.std / column.scale:.{digits(cell.value, column)}f}"
-
-
-def ranks(table: Table) -> dict[tuple[int, int], int]:
-    """``(row, column)`` -> 1 (best) or 2 (second) within its MSI setting; equal as shown is equal, alone unranked."""
-    found: dict[tuple[int, int], int] = {}
-    for j, column in enumerate(table.columns):
-        for msi_bands in {row[0] for row in table.rows} if column.better else ():
-            values = {}
-            for i, row in enumerate(table.rows):
-                cell = row[2][j]
-                if row[0] == msi_bands and cell.ranked and not math.isnan(cell.value):
-                    values[i] = float(number(cell.value, column).replace("∞", "inf"))
-            order = sorted(set(values.values()), reverse=column.better == "up")
-            if len(order) > 1:
-                found |= {(i, j): order.index(value) + 1 for i, value in values.items() if value in order[:2]}
-    return found
-
-
-def footnotes(table: Table) -> dict[str, str]:
-    """Note -> its letters (a, b, ..., z, aa, ...), in the order of appearance."""
-    notes = dict.fromkeys(note for row in table.rows for cell in row[2] for note in cell.notes)
-    return {note: ("" if i < 26 else chr(96 + i // 26)) + chr(97 + i % 26) for i, note in enumerate(notes)}
-
-
-def heads(table: Table) -> list[tuple[str, str]]:
-    """``(label with arrow, unit)`` of each column."""
-    return [(f"{column.label} {ARROWS[column.better]}".strip(), column.unit) for column in table.columns]
-
-
-def full_caption(table: Table) -> str:
-    """The caption, with the legend of the marks where there are any."""
-    return f"{table.caption} {MARKS}" if ranks(table) else table.caption
-
-
-def to_csv(table: Table) -> str:
-    """Raw numbers in full precision, one value a field, a hole empty."""
-    def raw(value: float, column: Column) -> str:
-        whole = column.scale > 1 and math.isfinite(value) and value == int(value)
-        return "" if math.isnan(value) else str(int(value)) if whole else repr(float(value))
-
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["msi_bands", "method", *(key for column in table.columns for key in
-                                              ([column.key, f"{column.key}_std"] if column.better else [column.key]))])
-    for msi_bands, method, cells in table.rows:
-        fields = [raw(value, column) for cell, column in zip(cells, table.columns)
-                  for value in ([cell.value, cell.std] if column.better else [cell.value])]
-        writer.writerow([msi_bands, method, *fields])
-    return out.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A pipe table, its caption and footnotes."""
-    letters, place = footnotes(table), ranks(table)
-    marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
-    lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
-             ["---:", "---", *("---:" for _ in table.columns)]]
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
-        texts = [marks[place.get((i, j), 0)].format(text_of(cell, column))
-                 + (f"<sup>{','.join(letters[note] for note in cell.notes)}</sup>" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(cells, table.columns))]
-        lines.append([str(msi_bands), method, *texts])
-    notes = [f"<sup>{letter}</sup> {note}  " for note, letter in letters.items()]
-    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", full_caption(table),
-                      *(["", *notes] if notes else [])]) + "\n"
-
-
-def to_latex(table: Table, study: str) -> str:
-    """A booktabs table, shrunk only where it is wider than the page."""
-    letters, place = footnotes(table), ranks(table)
-    marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", 0: "{}"}
-    labels = []
-    for label, unit in heads(table):  # long labels word by word, so that columns stay as narrow as their numbers
-        words = [*(label.split() if len(label) > 9 else [label]), *([f"({unit})"] if unit else [])]
-        stack = r"\\".join(tex(word) for word in words)
-        labels.append(rf"\shortstack[r]{{{stack}}}" if len(words) > 1 else stack)
-    lines = [r"% needs \usepackage{booktabs,graphicx}", r"\begin{table*}[t]",
-             r"  \centering\setlength{\belowcaptionskip}{4pt}",
-             rf"  \caption{{{tex(full_caption(table))}}}", rf"  \label{{tab:{study}-{table.name}}}",
-             r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-             rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule",
-             f"    Method & {' & '.join(labels)} \\\\"]
-    panel = None
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
-        if msi_bands != panel:
-            panel = msi_bands
-            title = rf"\multicolumn{{{len(cells) + 1}}}{{l}}{{\emph{{{msi_bands} MSI bands}}}}"
-            lines += [r"    \midrule", rf"    {title} \\"]
-        texts = [marks[place.get((i, j), 0)].format(tex(text_of(cell, column)))
-                 + (rf"$^{{{','.join(letters[note] for note in cell.notes)}}}$" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(cells, table.columns))]
-        lines.append(f"    {tex(method)} & {' & '.join(texts)} \\\\")
-    lines += [r"    \bottomrule", r"  \end{tabular}}"]
-    lines += [rf"  \par\smallskip\footnotesize $^{{{letter}}}$ {tex(note)}." for note, letter in letters.items()]
-    return "\n".join([*lines, r"\end{table*}"]) + "\n"
-
-
-def tex(text: str) -> str:
-    """Plain text, escaped for LaTeX."""
-    return "".join(TEX.get(letter, letter) for letter in text)
-
-
-def to_html(table: Table) -> str:
-    """A table in its own scrolling box, with caption, footnotes and links to its files."""
-    letters, place = footnotes(table), ranks(table)
-    head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
-                   + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
-                   for (label, unit), column in zip(heads(table), table.columns))
-    lines, panel = [], None
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
-        if msi_bands != panel:
-            panel = msi_bands
-            lines.append(f'<tr><th class="panel" scope="rowgroup">{msi_bands} MSI bands</th>'
-                         f'<td class="panel" colspan="{len(cells)}"></td></tr>')
-        texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
-                        for j, (cell, column) in enumerate(zip(cells, table.columns)))
-        lines.append(f'<tr><th scope="row">{escape(method)}</th>{texts}</tr>')
-    notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
-                    for note, letter in letters.items())
-    links = " · ".join(f'<a href="tables/{table.name}.{kind}">{word}</a>'
-                       for kind, word in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX")))
-    return "\n".join([
-        f'<h4 id="{table.name}">{escape(table.title)}</h4>',
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>',
-        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>",
-        "</table></div>", f'<p class="caption">{escape(full_caption(table))} {links}</p>',
-        *([f'<ul class="notes">{notes}</ul>'] if notes else [])])
-
-
-def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str], name: str) -> str:
-    """One ``td``."""
-    kind = {1: "best", 2: "second"}.get(rank, "published" if column.published else "")
-    kind = "hole" if math.isnan(cell.value) else kind
-    value, _, deviation = text_of(cell, column).partition(" ± ")
-    text = escape(value) + (f" <small>± {escape(deviation)}</small>" if deviation else "")
-    marks = ",".join(f'<a href="#{name}-{letters[note]}">{letters[note]}</a>' for note in cell.notes)
-    return f'<td{f" class={kind}" if kind else ""}>{text}{f"<sup>{marks}</sup>" if marks else ""}</td>'

@@ -3,6 +3,7 @@
 results/<dataset>/<kind>-<first method>-<12 digits of the key>/
 job.json            inputs in words, source digest, provenance
 rows.csv            full precision; moved into place last, so its presence means done
+rows.kept.csv       rows of a score job that is not done
 train.csv           the learning curve of a training (tidy: one value a line)
 model.safetensors   parameters of a training
 error.txt           why it failed
@@ -44,7 +45,7 @@ def state(root: Path, job: Job) -> str:
     """``done``, ``stale`` (done, but the method's code has changed since), ``failed``, ``unfinished`` or ``missing``."""
     place = folder(root, job)
     if (place / "rows.csv").exists():
-        return "done" if json.loads((place / "job.json").read_text())["source"] == job.source else "stale"
+        return "done" if _source(place) == job.source else "stale"
     if (place / "error.txt").exists():
         return "failed"
     return "unfinished" if place.exists() else "missing"
@@ -59,6 +60,8 @@ def begin(root: Path, job: Job) -> Path:
     place = folder(root, job)
     try:
         place.mkdir(parents=True, exist_ok=True)
+        if _source(place) != job.source:
+            _kept(place).unlink(missing_ok=True)  # of other code: not to be mixed with what this one gives
         (place / "error.txt").unlink(missing_ok=True)
         (place / "rows.csv").unlink(missing_ok=True)
         words = {"key": job.key, "label": job.label, "inputs": json.loads(canonical(job.inputs)), "source": job.source}
@@ -69,11 +72,32 @@ def begin(root: Path, job: Job) -> Path:
     return place
 
 
+def keep(place: Path, rows: list[dict[str, Any]]) -> None:
+    """Put the rows of a job that is not done where :func:`kept` finds them."""
+    write_csv(_kept(place), rows)
+
+
+def kept(place: Path) -> list[dict[str, Any]]:
+    """The rows that an interrupted job had, none for a new one."""
+    return read_csv(_kept(place)).to_dict("records") if _kept(place).exists() else []
+
+
+def _kept(place: Path) -> Path:
+    return place / "rows.kept.csv"
+
+
+def _source(place: Path) -> str:
+    """Digest of the code that a job's folder is of; empty before there is one."""
+    path = place / "job.json"
+    return json.loads(path.read_text())["source"] if path.exists() else ""
+
+
 def finish(place: Path, rows: list[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Write provenance, then the rows, which make the job done."""
     words = json.loads((place / "job.json").read_text()) | {"provenance": dict(provenance)}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
     write_csv(place / "rows.csv", rows)
+    _kept(place).unlink(missing_ok=True)
 
 
 def fail(place: Path, error: BaseException) -> None:
@@ -133,6 +157,20 @@ def failure(root: Path, job: Job) -> str:
 
 def provenance(job: Job, device: str) -> dict[str, Any]:
     """What stands beside the numbers and never in the key."""
+    return code_version() | {
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "protocol": job.study.protocol.digest,
+        "data": job.study.data.digest(),
+    }
+
+
+def code_version() -> dict[str, Any]:
+    """Which code is running: git revision, whether tracked files differ from it, and the release of torch."""
 
     def git(*words: str) -> str:
         done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent)
@@ -141,13 +179,5 @@ def provenance(job: Job, device: str) -> dict[str, Any]:
     return {
         "revision": git("rev-parse", "HEAD") or "unknown",
         "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "python": platform.python_version(),
         "torch": torch.__version__,
-        "cuda": torch.version.cuda,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "protocol": job.study.protocol.digest,
-        "data": job.study.data.digest(),
     }

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean, stdev
-from textwrap import shorten
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
 
 from benchmark import metrics
+from benchmark.cells import Cell, average, cost_cell, largest_size, score_cell
 
-NAN = float("nan")
-STALE = "stale: code has changed since this was measured"
 CLEAN = ("clean", "none", math.inf)
 TARGETS = {"lr_hsi": "noise on the LR-HSI only", "both": "noise on LR-HSI and HR-MSI"}
 CELL = ["msi_bands", "method", "scenario", "noise_target", "snr_db"]
@@ -55,6 +52,16 @@ COUNTS = (
     Column("macs_conv", "MACs", "G", "", 2, 1e9),
     Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
+FIDELITY = (
+    Column("golden_difference", "Golden difference", "1e-6", "", None, 1e-6),
+    Column("parameters_used", "Params used", "M", "", 3, 1e6),
+    Column("parameters_published", "published", "M", "", 3, 1e6, published=True),
+    Column("parameters_percent", "difference", "%", "", 1),
+    Column("macs_conv", "MACs", "G", "", 2, 1e9),
+    Column("macs_published", "published", "G", "", 2, 1e9, published=True),
+    Column("macs_percent", "difference", "%", "", 1),
+    Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
+)
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
 PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
@@ -62,24 +69,15 @@ PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parame
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One number of a table; a NaN value is a hole, and its notes say why."""
-
-    value: float = NAN
-    std: float = NAN
-    notes: tuple[str, ...] = ()
-    ranked: bool = True
-
-
-@dataclass(frozen=True)
 class Table:
-    """Rows ``(msi_bands, method, cells)``, cells in the order of the columns."""
+    """Rows ``(msi_bands, method, cells)``, cells in the order of the columns; ``marks``: words behind a method's name."""
 
     name: str
     title: str
     caption: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[int, str, tuple[Cell, ...]], ...]
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,13 +97,19 @@ class Section:
     scores: pd.DataFrame
     costs: pd.DataFrame
     curves: pd.DataFrame
+    fidelity: pd.DataFrame
     published: Mapping[str, Mapping[int, Mapping[str, float]]]
     meta: Mapping[str, Any]
     methods: tuple[str, ...]
     msi_bands: tuple[int, ...]
 
+    @property
+    def marks(self) -> Mapping[str, str]:
+        """Words behind a method's name: what it is told, or that it equals no public release."""
+        return self.meta.get("marks", {})
 
-def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, published: Mapping,
+
+def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, fidelity: pd.DataFrame, published: Mapping,
              meta: Mapping[str, Any]) -> tuple[Section, list[Section]]:
     """The whole study, and one section a split, expected ones first; one without rows yet is a section full of holes.
 
@@ -120,7 +124,7 @@ def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, pu
     seen = sorted({method for frame in (scores, costs, curves) if len(frame) for method in frame["method"]})
     methods = tuple(dict.fromkeys([*expected.get("methods", []), *seen]))
     msi_bands = tuple(sorted({int(one) for one in [*expected.get("msi_bands", []), *scores["msi_bands"]]}))
-    whole = Section("whole study", "study", "", "", scores, costs, curves, published, meta, methods, msi_bands)
+    whole = Section("whole study", "study", "", "", scores, costs, curves, fidelity, published, meta, methods, msi_bands)
 
     named = scores.assign(named=protocol_names(scores, meta))
     groups = dict(list(named.groupby(["dataset", "split", "ratio", "named"])))
@@ -186,7 +190,7 @@ def accuracy(section: Section) -> list[Table]:
                      + "; ".join(f"{device} ({dtype})" for device, dtype in machines) + ".")
     return [Table(f"{section.slug}-accuracy", "Accuracy and cost", " ".join([*words, caption(section)]), tuple(columns),
                   tuple((*key, tuple(cells.get(column.key, Cell()) for column in columns))
-                        for key, cells in rows.items()))]
+                        for key, cells in rows.items()), section.marks)]
 
 
 def all_metrics(section: Section) -> list[Table]:
@@ -194,7 +198,7 @@ def all_metrics(section: Section) -> list[Table]:
     rows = tuple((msi_bands, method, tuple(score_cell(scores, key, images) for key in METRICS))
                  for msi_bands, method, scores, images in at(section, *CLEAN))
     return [Table(f"{section.slug}-metrics", "Every metric", f"Clean scenes: every metric. {caption(section)}",
-                  tuple(METRICS.values()), rows)]
+                  tuple(METRICS.values()), rows, section.marks)]
 
 
 def robustness(section: Section) -> list[Table]:
@@ -216,12 +220,36 @@ def robustness(section: Section) -> list[Table]:
                 f"{section.slug}-noise-{target.replace('_', '-')}-{metric.split('_')[0]}",
                 f"{column.label} under {words}",
                 f"{column.label} ({column.unit}) by signal-to-noise ratio, {words}. Average: mean of the columns "
-                f"shown, clean included. {caption(section)}", tuple(columns), rows))
+                f"shown, clean included. {caption(section)}", tuple(columns), rows, section.marks))
     return made
 
 
-# ----------------------------------------------------------------------------------------------------- rows into cells
+def fidelity(section: Section) -> list[Table]:
+    """Each network against its authors' release, and its counts against those that its paper prints."""
+    rows = section.fidelity[section.fidelity["method"].isin(section.methods)] if len(section.fidelity) else section.fidelity
+    if rows.empty:
+        return []
+    made = []
+    for row in rows.to_dict("records"):
+        figures = {column.key: Cell(float(row.get(column.key, math.nan))) for column in FIDELITY}
+        if math.isnan(row["golden_difference"]):
+            figures["golden_difference"] = Cell(notes=(row["verdict"],))
+        elif row["golden_difference"] >= row["tolerance"]:
+            figures["golden_difference"] = replace(figures["golden_difference"], notes=(row["verdict"],))
+        for count, key in (("parameters", "parameters_used"), ("macs", "macs_conv")):
+            percent = 100 * (row[key] / row[f"{count}_published"] - 1)
+            told = (row["reason"] if row["reason"] != "none" else "the reason is not known",) if abs(percent) > 1 else ()
+            figures[f"{count}_percent"] = Cell(percent, notes=told)
+        made.append((int(row["msi_bands"]), str(row["method"]), tuple(figures.values())))
+    made.sort(key=lambda row: row[0])
+    revisions = ", ".join(sorted({str(revision)[:12] for revision in rows["revision"]}))
+    words = ("Golden difference: largest relative difference from the recorded output of the authors' release, in units of "
+             "1e-6 (allowed: 10; deep scans 100). Counts at 172 bands, LR 64 to HR 256 pixels a side, with the MSI bands "
+             f"of the paper's own table; parameters that take part; convolutions and linear layers. Code {revisions}.")
+    return [Table("study-fidelity", "Fidelity to the authors' releases", words, FIDELITY, tuple(made), section.marks)]
 
+
+# ------------------------------------------------------------------------------------------- which rows, and their caption
 
 def noise_levels(section: Section) -> dict[str, list[float]]:
     """Noise target -> SNRs in dB, expected or measured, falling; infinite (clean) first."""
@@ -248,81 +276,6 @@ def at(section: Section, scenario: str, noise_target: str, snr_db: float) -> lis
     images = here.groupby("msi_bands")["image"].nunique()
     return [(msi_bands, method, groups.get((msi_bands, method), here.iloc[:0]), int(images.get(msi_bands, 0)))
             for msi_bands in section.msi_bands for method in section.methods]
-
-
-def by_seed(rows: pd.DataFrame, metric: str) -> dict[int, list[float]]:
-    """What was measured on the images of each seed; failed rows have no part in it."""
-    values: dict[int, list[float]] = {}
-    for seed, status, value in zip(rows["seed"], rows["status"], rows[metric]):
-        values.setdefault(seed, []).extend([float(value)] if status == "ok" and not math.isnan(value) else [])
-    return values
-
-
-def mean_and_std(means: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation over seeds; no deviation of a single seed or of infinite values."""
-    finite = len(means) > 1 and not any(math.isinf(mean) for mean in means)
-    return fmean(means), (stdev(means) if finite else NAN)
-
-
-def score_cell(rows: pd.DataFrame, metric: str, images: int) -> Cell:
-    """First the mean over images, then mean and deviation over seeds; a mean over fewer images is told, not ranked."""
-    if rows.empty:
-        return Cell(notes=("no row: not measured yet, or its job failed (lists at the end)",))
-    values = by_seed(rows, metric)
-    counts = sorted(len(one) for one in values.values())
-    failed = len(rows) - sum(counts)
-    if not counts[-1]:
-        return Cell(notes=(f"all {failed} rows failed",))
-    notes = []
-    complete = counts[0] == images
-    if not complete:
-        least = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-        notes.append(f"over {least} of {images} images a seed" + (f", {failed} rows failed" if failed else "")
-                     + ": not ranked")
-    if any(rows["stale"]):
-        notes.append(STALE)
-    return Cell(*mean_and_std([fmean(one) for one in values.values() if one]), tuple(notes), ranked=complete)
-
-
-def average(cells: Sequence[tuple[pd.DataFrame, Cell]], metric: str) -> Cell:
-    """Mean over the levels for each seed, then over the seeds; a hole where one level is a hole."""
-    levels = [{seed: fmean(one) for seed, one in by_seed(rows, metric).items() if one} for rows, _ in cells]
-    seeds = sorted(set().union(*levels))
-    means = [fmean(level[seed] for level in levels) for seed in seeds if all(seed in level for level in levels)]
-    if not means:
-        return Cell(notes=("no average: a level is missing",))
-    notes = dict.fromkeys(note for _, cell in cells for note in cell.notes)
-    if len(means) < len(seeds):
-        notes[f"average over {len(means)} of {len(seeds)} seeds: not ranked"] = None
-    ranked = len(means) == len(seeds) and all(cell.ranked for _, cell in cells)
-    return Cell(*mean_and_std(means), tuple(notes), ranked)
-
-
-def largest_size(costs: pd.DataFrame) -> tuple[pd.DataFrame, tuple[int, int]]:
-    """The cost rows of the largest HR size, and its two sides: figures of two sizes are not set side by side."""
-    if costs.empty:
-        return costs, (0, 0)
-    side = costs["hr_size"].astype(str).str.extract(r"(\d+)", expand=False).astype(int)
-    rows = costs[side == side.max()]
-    return rows, (int(re.findall(r"\d+", str(rows["lr_size"].iloc[0]))[0]), int(side.max()))
-
-
-def cost_cell(rows: pd.DataFrame, key: str) -> Cell:
-    """One figure of a method's cost rows; those of several machines agree on the counts."""
-    if rows.empty:
-        return Cell(notes=("cost not measured",))
-    good = rows[rows["status"] == "ok"]
-    if good.empty:
-        return Cell(notes=("its cost job failed",))
-    value = float(good[key].iloc[0])
-    stale = (STALE,) if "stale" in good and bool(good["stale"].iloc[0]) else ()
-    if math.isnan(value):
-        network = key not in ("macs_conv", "macs_attention") or good["parameters"].iloc[0] > 0
-        return Cell(notes=("not recorded" if network else "no network whose multiply-adds could be counted",))
-    uncounted = good["uncounted_ops"].iloc[0]
-    if key == "macs_conv" and isinstance(uncounted, str) and uncounted not in ("", "none"):
-        return Cell(value, notes=(f"not counted: {shorten(uncounted, 160, placeholder=' ...')}", *stale))
-    return Cell(value, notes=stale)
 
 
 def protocol_words(section: Section) -> str:

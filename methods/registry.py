@@ -161,6 +161,26 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
     return model
 
 
+def told(name: str, arguments: Mapping[str, Any] | None = None) -> list[str]:
+    """What a method that is not trained learns beyond the two images: for the marks in tables.
+
+    Args:
+        name: one of :func:`available`.
+        arguments: its own arguments where they are not the defaults.
+
+    Returns:
+        ``"known"`` (responses are told) or ``"blind"``, and ``"oracle"`` if it looks at the reference; empty for
+        supervised methods.
+    """
+    method = card(name)
+    if method.family == "supervised":
+        return []
+    accepted = inspect.signature(method.build).parameters
+    chosen = {key: parameter.default for key, parameter in accepted.items()} | dict(arguments or {})
+    known = chosen.get("mode", "known" if accepted.keys() & {"psf", "srf"} else "blind")
+    return [known, *(["oracle"] if chosen.get("stop") == "oracle" else [])]
+
+
 def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Load the authors' published parameters by their key names, in place.
 
@@ -184,21 +204,30 @@ def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor])
 
 
 @torch.no_grad()
-def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor) -> torch.Tensor:
+def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
     """Fuse with any method: [0, 1] in and out, evaluation mode, no gradient.
 
     Args:
         model: what :func:`create` returned.
         lr_hsi: (B, bands, h, w).
         hr_msi: (B, msi_bands, H, W), H = ratio * h.
+        reference: (B, bands, H, W), the true HR-HSI; shown to a model only whose attribute ``oracle`` is true.
 
     Returns:
         The estimated HR-HSI, (B, bands, H, W), not clipped.
+
+    Raises:
+        MethodError: an oracle without a reference.
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
+    oracle = getattr(model, "oracle", False)
+    if oracle and reference is None:
+        raise MethodError(f"method '{model.card.name}' looks at the reference HR-HSI and was given none; take a method that "
+                          "does not, or pass the reference where there is one")
+    images = (lr_hsi, hr_msi, reference) if oracle else (lr_hsi, hr_msi)
     low, high = model.card.input_range
     if (low, high) == (0.0, 1.0):
-        return model(lr_hsi, hr_msi)
+        return model(*images)
     span = high - low
-    return (model(lr_hsi * span + low, hr_msi * span + low) - low) / span
+    return (model(*(image * span + low for image in images)) - low) / span

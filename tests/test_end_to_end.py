@@ -14,7 +14,7 @@ import torch
 
 import run_benchmark
 from benchmark import execute, store
-from benchmark.plan import Job
+from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.studies import STUDIES
 from methods import registry
@@ -96,6 +96,37 @@ def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monke
     monkeypatch.setattr(execute, "run_one", original)
     assert run(tmp_path / "parts") == 0
     assert without_times(tmp_path / "whole").equals(without_times(tmp_path / "parts"))
+
+
+def test_a_score_job_interrupted_at_an_image_goes_on_there(tiny, tmp_path, monkeypatch):
+    fused = []
+
+    class Slow:
+        def __call__(self, lr_hsi, hr_msi):
+            fused.append(lr_hsi)
+            if len(fused) == 2:
+                raise KeyboardInterrupt
+            return torch.nn.functional.interpolate(lr_hsi, hr_msi.shape[2:])
+
+    build = dataclasses.replace(registry.card("gsa"), build=lambda: Slow())
+    monkeypatch.setitem(registry._METHODS, "gsa", build)
+    words = ("--methods", "gsa")
+    assert run(tmp_path, *words) == 130
+    assert not rows(tmp_path) and len(list((tmp_path / "results").glob("*/*/rows.kept.csv"))) == 1
+    assert run(tmp_path, *words) == 0
+    table = without_times(tmp_path)
+    assert len(table) == 4
+    assert not any(torch.equal(fused[0], later) for later in fused[1:])
+    assert not table.isna().any().any() and not list((tmp_path / "results").glob("*/*/rows.kept.csv"))
+
+
+def test_rows_of_other_code_are_not_kept(tiny, tmp_path, monkeypatch):
+    job = next(job for job in plan(tiny, "cpu") if job.kind == "score")
+    place = store.begin(tmp_path, job)
+    store.keep(place, [{"image": "a", "psnr_db": 1.0}])
+    assert store.kept(store.begin(tmp_path, job)) == [{"image": "a", "psnr_db": 1.0}]
+    monkeypatch.setattr(Job, "source", "other")
+    assert store.kept(store.begin(tmp_path, job)) == []
 
 
 def test_a_failing_method_is_recorded_and_costs_no_other_its_rows(tiny, tmp_path, monkeypatch, capsys):

@@ -5,8 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from benchmark import report, tables
-from benchmark.tables import Cell, Column, Table
+from benchmark import formats, tables
+from benchmark.cells import STALE, Cell
+from benchmark.tables import Column, Table
 
 INF = math.inf
 METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")
@@ -31,7 +32,7 @@ def cost(method, msi_bands=4, device="cpu", hr_size=256, **values):
 
 
 def split_sections(rows, costs=(), published=None, **meta):
-    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(), published or {}, meta)[1]
+    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(), pd.DataFrame(), published or {}, meta)[1]
 
 
 def section(rows, costs=(), published=None, **meta):
@@ -67,7 +68,7 @@ def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
     assert cell.value == 20.0
     assert cell.notes == ("over 1 of 2 images a seed, 1 rows failed: not ranked",)
     assert "1 failed rows of this split left out" in table.caption
-    assert [table.rows[i][1] for (i, j), rank in report.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
+    assert [table.rows[i][1] for (i, j), rank in formats.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
 
 
 def test_a_seed_that_failed_throughout_is_told():
@@ -76,9 +77,9 @@ def test_a_seed_that_failed_throughout_is_told():
 
 
 def test_stale_rows_are_marked():
-    assert clean([row("gsa", 20.0, stale=True)]).notes == (tables.STALE,)
+    assert clean([row("gsa", 20.0, stale=True)]).notes == (STALE,)
     table = tables.accuracy(section([row("gsa", 20.0)], [cost("gsa", stale=True)]))[0]
-    assert cells(table, "seconds_median")[4, "gsa"].notes == (tables.STALE,)
+    assert cells(table, "seconds_median")[4, "gsa"].notes == (STALE,)
 
 
 def test_splits_and_protocols_are_never_mixed():
@@ -140,11 +141,11 @@ def test_published_figures_stand_beside_measured_ones_only_where_there_are_any()
     assert [key for key in keys if key.endswith("_published")] == [
         "psnr_db_published", "parameters_used_published", "macs_conv_published"]
     assert keys[:2] == ["psnr_db", "psnr_db_published"]
-    gsa, line = report.to_markdown(table).splitlines()[2:4]
+    gsa, line = formats.to_markdown(table).splitlines()[2:4]
     assert gsa.startswith("| 4 | gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
     assert line.startswith("| 4 | net | **30.00** | 47.1 |")
     assert "| 8.749 | 7.450 | 7.44 | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
-    assert "published" not in report.to_markdown(tables.accuracy(section(rows, costs))[0])
+    assert "published" not in formats.to_markdown(tables.accuracy(section(rows, costs))[0])
 
 
 def test_costs_are_of_the_largest_size_and_by_device():
@@ -185,7 +186,7 @@ SMALL = Table("small", "Small", "Two methods_1.", (Column("psnr_db", "PSNR", "dB
 
 
 def test_csv_text_is_raw_numbers():
-    assert report.to_csv(SMALL) == (
+    assert formats.to_csv(SMALL) == (
         "msi_bands,method,psnr_db,psnr_db_std,sam_deg,sam_deg_std,macs,macs_published\n"
         "4,a_b,30.001,0.25,1.5,,1400000000,1400000000\n"
         "4,c,29.0,,1.25,,2500000000,\n"
@@ -194,7 +195,7 @@ def test_csv_text_is_raw_numbers():
 
 
 def test_markdown_text():
-    assert report.to_markdown(SMALL) == (
+    assert formats.to_markdown(SMALL) == (
         "| MSI bands | Method | PSNR ↑ (dB) | SAM ↓ (deg) | MACs (G) | published (G) |\n"
         "| ---: | --- | ---: | ---: | ---: | ---: |\n"
         "| 4 | a_b | **30.00 ± 0.25** | <u>1.500</u><sup>a</sup> | 1.40 | 1.4 |\n"  # 30.001 ties with 30
@@ -202,18 +203,18 @@ def test_markdown_text():
         "| 4 | d | **30.00** | —<sup>b</sup> | —<sup>b</sup> |  |\n"
         "| 6 | c | ∞ | 0.000 | — |  |\n"  # alone among six bands: no mark
         "\n"
-        f"Two methods_1. {report.MARKS}\n"
+        f"Two methods_1. {formats.MARKS}\n"
         "\n"
         "<sup>a</sup> stale  \n"
         "<sup>b</sup> no row  \n")
 
 
 def test_latex_text():
-    assert report.to_latex(SMALL, "quick") == "\n".join([
+    assert formats.to_latex(SMALL, "quick") == "\n".join([
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table*}[t]",
         r"  \centering\setlength{\belowcaptionskip}{4pt}",
-        rf"  \caption{{Two methods\_1. {report.MARKS}}}",
+        rf"  \caption{{Two methods\_1. {formats.MARKS}}}",
         r"  \label{tab:quick-small}",
         r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"  \begin{tabular}{lrrrr}",
@@ -242,10 +243,10 @@ def test_an_infinite_score_is_best_and_has_no_deviation():
     cell = cells(table, "psnr_db")[4, "gsa"]
     assert cell.value == INF
     assert math.isnan(cell.std)
-    assert "| 4 | gsa | **∞** |" in report.to_markdown(table)
+    assert "| 4 | gsa | **∞** |" in formats.to_markdown(table)
 
 
 @pytest.mark.parametrize(("value", "text"), [(1234.4, "1234"), (12.345, "12.3"), (0.012345, "0.0123"), (0.0, "0.000"),
                                              (999.96, "1000")])
 def test_three_significant_digits(value, text):
-    assert report.number(value, Column("rmse", "RMSE")) == text
+    assert formats.number(value, Column("rmse", "RMSE")) == text
