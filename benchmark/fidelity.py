@@ -74,10 +74,10 @@ CASES = (
 # Why a published count is missed by more than 1 %, told beside the difference.
 REASONS = {
     "dhif-net": "the published pair (fewer parameters, more operations) is met by no setting of the release",
-    "dual-unet": "the notebook itself prints 7.33 M and 102.04 G; the published pair is of a smaller variant that is not public",
+    "dual-unet": "its notebook prints 7.33 M and 102.04 G; the published pair is of a smaller variant that is not public",
     "fusformer": "the published figure also counts 4 operations a value of the layer normalisations",
     "fusion-mamba": "the published figure was made by a counter that skips projections applied as functions",
-    "hyper-refiner": "the published parameters are those of width=128 without decoder; no setting gives the published operations",
+    "hyper-refiner": "the published parameters are those of width=128 without decoder; no setting gives the operations",
     "hyper-transformer": "no number of heads, MSI bands or LR pixels gives the published pair",
     "mssjfl": "the published count takes the transposed convolution once per output pixel, 16 times what it does",
     "psdnet": "the published counts sum shared layers once per use, and transposed convolutions once per output pixel",

@@ -250,3 +250,45 @@ def test_an_infinite_score_is_best_and_has_no_deviation():
                                              (999.96, "1000")])
 def test_three_significant_digits(value, text):
     assert formats.number(value, Column("rmse", "RMSE")) == text
+
+
+def counts(method, parameters, published, difference=2e-7, **values):
+    return {"method": method, "golden_difference": difference, "tolerance": 1e-5, "msi_bands": 4, "parameters_used": parameters,
+            "parameters_published": published, "macs_conv": 1e9, "macs_published": 1e9, "macs_attention": 0.0,
+            "verdict": "equals its release", "reason": "none", "revision": "0123456789abcdef"} | values
+
+
+def test_fidelity_tells_the_difference_in_percent_and_why():
+    rows = [counts("near", 1.009e6, 1e6), counts("far", 2e6, 1e6, reason="counted twice"), counts("odd", 1e6, 2e6),
+            counts("free", 1e6, math.nan, math.nan, macs_published=math.nan, verdict="no release to compare with"),
+            counts("not asked for", 1e6, 1e6)]
+    expected = {"methods": ["near", "far", "odd", "free"]}
+    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), {},
+                               {"expected": expected, "marks": {"free": "described"}})
+    (table,) = tables.fidelity(whole)
+    percent = cells(table, "parameters_percent")
+    assert percent[4, "near"].value == pytest.approx(0.9) and percent[4, "near"].notes == ()
+    assert percent[4, "far"] == Cell(pytest.approx(100.0), notes=("counted twice",))
+    assert percent[4, "odd"] == Cell(pytest.approx(-50.0), notes=("the reason is not known",))
+    assert math.isnan(percent[4, "free"].value) and percent[4, "free"].notes == ()
+    assert cells(table, "golden_difference")[4, "free"].notes == ("no release to compare with",)
+    assert [method for _, method, _ in table.rows] == expected["methods"]
+    text = formats.to_markdown(table)
+    assert "| free (described) |" in text and "0123456789ab" in text and "0.200" in text
+    assert tables.fidelity(section([row("gsa", 1.0)])) == []
+
+
+def test_a_network_that_differs_is_told():
+    rows = [counts("wrong", 1e6, 1e6, 0.5, verdict="DIFFERS from its release")]
+    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), {},
+                               {"expected": {"methods": ["wrong"]}})
+    cell = cells(tables.fidelity(whole)[0], "golden_difference")[4, "wrong"]
+    assert cell == Cell(0.5, notes=("DIFFERS from its release",))
+
+
+def test_marks_stand_behind_the_name_in_every_form_but_the_csv():
+    table = Table("t", "T", "C", SMALL.columns, SMALL.rows, {"c": "blind"})
+    assert "| c (blind) |" in formats.to_markdown(table) and "    c (blind) &" in formats.to_latex(table, "quick")
+    assert '<th scope="row">c <small>blind</small></th>' in formats.to_html(table)
+    assert formats.to_csv(table) == formats.to_csv(SMALL)
+    assert tables.accuracy(section([row("gsa", 1.0)], marks={"gsa": "blind"}))[0].marks == {"gsa": "blind"}
