@@ -2,6 +2,7 @@
 
 from methods import (  # noqa: F401
     bicubic,
+    cucanet,
     dhif_net,
     dsdcn,
     dual_unet,

@@ -9,6 +9,7 @@ from methods.registry import FAMILIES, MethodError, register
 BANDS, LR, RATIO = 12, 8, 4
 SMALL = {  # build arguments that cut a network down to test size; the longest prefix of its name counts
     "s3rnet": {"width": 8, "depths": (1, 1, 1, 1)},
+    "cucanet": {"iterations": 3, "width": 4, "endmembers": 8},
     "dhif-net": {"width": 4, "stages": 2},
     "dsdcn": {"width": 8, "up_width": 16},
     "dual-unet": {"width": 32},
