@@ -6,6 +6,8 @@ python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
+python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
+python run_benchmark.py estimate HSI_FILE MSI_FILE --estimator hysure
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning_fabric import Fabric
 
@@ -24,13 +27,18 @@ import methods
 from benchmark import gather, store
 from benchmark.execute import device_name, execute, pending, preflight
 from benchmark.fidelity import fidelity
+from benchmark.pair import fuse_pair, load_pair, picture, responses
 from benchmark.plan import PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
+from benchmark.recorded import recorded
 from benchmark.studies import STUDIES, study
 from datasets import SceneError
+from methods.estimation import ESTIMATORS
 from methods.registry import MethodError
 
 USER_ERRORS = (SceneError, MethodError, PlanError, store.StoreError)
+FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
+                    "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
 BUDGET = ("steps", "minutes", "lr", "batch", "crop", "log_every")  # flags that replace fields of every recipe
 
 
@@ -41,9 +49,22 @@ def arguments() -> argparse.ArgumentParser:
     commands.add_parser("list", help="methods, datasets, protocols and profiles")
     run = commands.add_parser("run", help="measure what is missing, then render the report")
     report = commands.add_parser("report", help="render the report from the rows there are")
-    faithful = commands.add_parser("fidelity", help="each network against its authors' release: outputs and counts")
-    faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of every network")
-    faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives fidelity.csv")
+    faithful = commands.add_parser("fidelity", help="each method against its release or toolbox: outputs, counts, speed")
+    faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of all")
+    faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                          help="receives fidelity.csv and recorded.csv")
+    own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
+    estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
+    for command in (own, estimate):
+        command.add_argument("hsi", metavar="HSI", help="file of the LR-HSI, or FILE:ARRAY")
+        command.add_argument("msi", metavar="MSI", help="file of the HR-MSI, or FILE:ARRAY")
+        command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
+                             help="make the LR-HSI by decimating the HSI, for sensors of equal resolution")
+        command.add_argument("--out", type=Path, metavar="DIR", help="receives the results (default: reports/<name of HSI>)")
+        command.add_argument("--estimator", choices=tuple(ESTIMATORS), default="hysure" if command is estimate else None,
+                             help="of the responses" + ("" if command is estimate else " that methods are told"))
+    own.add_argument("--methods", nargs="+", default=("gsa", "fuse-blind", "hysure-blind"), metavar="METHOD",
+                     help="untrained methods")
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     for command in (run, report, complexity):
         add = command.add_argument
@@ -119,15 +140,55 @@ def show_list(_: argparse.Namespace) -> int:
 
 
 def show_fidelity(args: argparse.Namespace) -> int:
-    """Print and store one row a network; 1 if one differs from its release."""
-    rows = []
-    for row in fidelity(tuple(args.methods)):
+    """Print and store one row a network, and one a classical method and case; 1 if one differs from its release."""
+    chosen = [methods.card(name) for name in args.methods or methods.available()]
+    verdicts = []
+    for family, measured, file in (("supervised", fidelity, "fidelity.csv"), ("classical", recorded, "recorded.csv")):
+        rows = []
+        for row in measured(tuple(card.name for card in chosen if card.family == family)):
+            rows.append(row)
+            figures = "  ".join(f"{key} {row[key]:.4g}" for key in FIDELITY_COLUMNS if key in row)
+            print(f"{row['method']:22} {row.get('case', ''):12} {row['verdict']:30} {figures}", flush=True)
+            store.write_csv(args.results / file, rows)
+        verdicts += [row["verdict"] for row in rows]
+    return int(any(verdict.startswith("DIFFERS") for verdict in verdicts))
+
+
+def fuse_own(args: argparse.Namespace) -> int:
+    """Fuse a pair of files with several methods."""
+    pair = load_pair(args.hsi, args.msi, args.decimate)
+    out = args.out or Path("reports") / pair.name
+    told = responses(pair, args.estimator) if args.estimator else None
+    rows, images = [], []
+    for row, image in fuse_pair(pair, tuple(args.methods), told):
         rows.append(row)
-        figures = "  ".join(f"{key} {row[key]:.4g}" for key in ("golden_difference", "parameters_used", "parameters_published",
-                                                               "macs_conv", "macs_attention", "macs_published"))
-        print(f"{row['method']:22} {row['verdict']:26} {figures}", flush=True)
-        store.write_csv(args.results / "fidelity.csv", rows)
-    return int(any(row["verdict"].startswith("DIFFERS") for row in rows))
+        images.append(image)
+        figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+        print(f"{row['method']:20} {figures}", flush=True)
+        store.write_csv(out / "rows.csv", rows)
+        np.savez_compressed(out / f"{row['method']}.npz", cube=(image * pair.hsi_max).permute(1, 2, 0).numpy(),
+                            wavelength_nm=pair.wavelengths)
+    picture(pair, rows, images, out / "pair.png")
+    print(out / "pair.png")
+    return 0
+
+
+def estimate_responses(args: argparse.Namespace) -> int:
+    """Print and store the responses that a pair of files tells."""
+    pair = load_pair(args.hsi, args.msi, args.decimate)
+    out = args.out or Path("reports") / pair.name
+    found = {key: value for key, value in responses(pair, args.estimator).items() if value is not None}
+    out.mkdir(parents=True, exist_ok=True)
+    np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths, **{key: np.asarray(value) for key, value in found.items()})
+    for band, row in enumerate(found["srf"]):
+        top = int(row.argmax())
+        where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
+        print(f"MSI band {band}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top}{where}")
+    if "psf" in found:
+        with np.printoptions(precision=4, suppress=True, linewidth=120):
+            print(f"PSF, {found['psf'].shape[0]}x{found['psf'].shape[1]} HR pixels:\n{found['psf'].numpy()}")
+    print(out / "responses.npz")
+    return 0
 
 
 def measure(args: argparse.Namespace) -> int:
@@ -158,11 +219,14 @@ def measure(args: argparse.Namespace) -> int:
     return 0 if not failed else 2 if bad_input else 1
 
 
+COMMANDS = {"list": show_list, "fidelity": show_fidelity, "fuse": fuse_own, "estimate": estimate_responses}
+
+
 def main(words: list[str] | None = None) -> int:
     """Run a command: 0 done, 1 a job failed, 2 bad input, 130 interrupted."""
     args = arguments().parse_args(words)
     try:
-        return {"list": show_list, "fidelity": show_fidelity}.get(args.command, measure)(args)
+        return COMMANDS.get(args.command, measure)(args)
     except USER_ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

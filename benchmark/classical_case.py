@@ -1,26 +1,26 @@
-"""Deterministic small fusion cases for checking the classical baselines.
+"""The small deterministic fusion cases on which the reference toolboxes of the classical methods were recorded.
 
-make_case() -> dict with float64 arrays
-    hr_hsi (H, W, B)      reference cube, values inside [0, 1]
-    lr_hsi (H/r, W/r, B)  blurred (circular) and decimated, then noisy if snr_hsi is given
-    hr_msi (H, W, b)      hr_hsi @ srf.T, then noisy if snr_msi is given
-    psf    (k, k)         sampled 2-D Gaussian, sums to 1
-    srf    (b, B)         box bands, rows sum to 1
-    plus scale, offset and the endmembers (P, B) / abundances (H, W, P).
-
-Conventions: arrays are indexed [row, col, band]; the blur is a correlation with
-`psf` centred on the pixel, CIRCULAR boundary (scipy.ndimage mode="wrap"); decimation keeps rows and
-columns offset, offset + scale, ... (0-based offset). Noise is white per band: standard deviation
-sqrt(mean(band ** 2)) * 10 ** (-snr / 20), drawn after everything else, LR-HSI first.
-Only numpy.random.RandomState is used, whose stream is frozen across NumPy versions.
+``make_case()`` gives float64 arrays [row, column, band]: ``hr_hsi`` (H, W, B) in [0, 1], ``lr_hsi`` (H/r, W/r, B), blurred
+by correlation with ``psf`` (k, k) under a circular boundary and decimated from ``offset`` on, ``hr_msi`` (H, W, b) =
+``hr_hsi`` times ``srf`` (b, B) transposed, and ``endmembers`` (P, B), ``abundances`` (H, W, P), ``scale``, ``offset``.
+Noise is white in each band, with standard deviation sqrt(mean(band^2)) 10^(-SNR / 20), drawn last, LR-HSI first. The
+stream of ``numpy.random.RandomState`` is frozen across NumPy versions, so the arrays are the same everywhere.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 from scipy.ndimage import convolve1d, gaussian_filter
 
 
-def make_case(seed=0, height=64, width=64, bands=60, endmembers=8, msi_bands=4, scale=4,
-              psf_sigma=2.0, psf_size=9, offset=1, smooth_sigma=3.0, sharpness=3.0,
-              snr_hsi=None, snr_msi=None):
+def make_case(
+    seed: int = 0, height: int = 64, width: int = 64, bands: int = 60, endmembers: int = 8, msi_bands: int = 4,
+    scale: int = 4, psf_sigma: float = 2.0, psf_size: int = 9, offset: int = 1, smooth_sigma: float = 3.0,
+    sharpness: float = 3.0, snr_hsi: float | None = None, snr_msi: float | None = None,
+) -> dict[str, Any]:
+    """A case of the given sizes; without SNRs it is free of noise."""
     rng = np.random.RandomState(seed)
     grid = np.linspace(0.0, 1.0, bands)
 
@@ -58,7 +58,7 @@ def make_case(seed=0, height=64, width=64, bands=60, endmembers=8, msi_bands=4, 
         srf[i, edges[i]:edges[i + 1]] = 1.0 / (edges[i + 1] - edges[i])
     hr_msi = hr_hsi @ srf.T
 
-    def noisy(cube, snr):
+    def noisy(cube: np.ndarray, snr: float) -> np.ndarray:
         power = np.sqrt(np.mean(cube ** 2, axis=(0, 1)))
         return cube + rng.standard_normal(cube.shape) * power * 10.0 ** (-snr / 20.0)
 
@@ -70,19 +70,17 @@ def make_case(seed=0, height=64, width=64, bands=60, endmembers=8, msi_bands=4, 
                 offset=offset, endmembers=spectra, abundances=abundances)
 
 
-def make_noisy_case():
+def make_noisy_case() -> dict[str, Any]:
     """Case 1 with 30 dB noise on the LR-HSI and 40 dB on the HR-MSI."""
     return make_case(snr_hsi=30.0, snr_msi=40.0)
 
 
-def sample_indices(shape, count=64, seed=12345):
-    """The (row, col, band) triples at which the golden files list output values."""
+def make_large_case() -> dict[str, Any]:
+    """128 x 128 x 172 with 35 dB noise on the LR-HSI and 40 dB on the HR-MSI: the case that was timed."""
+    return make_case(seed=3, height=128, width=128, bands=172, endmembers=10, snr_hsi=35.0, snr_msi=40.0)
+
+
+def sample_indices(shape: tuple[int, ...], count: int = 64, seed: int = 12345) -> np.ndarray:
+    """(count, 3): the (row, column, band) triples at which the golden files list output values."""
     rng = np.random.RandomState(seed)
     return np.stack([rng.randint(0, n, count) for n in shape], axis=1)
-
-
-if __name__ == "__main__":
-    case = make_case()
-    for name in ("hr_hsi", "lr_hsi", "hr_msi", "psf", "srf"):
-        a = case[name]
-        print(f"{name:7s} {a.shape!s:14s} mean {a.mean():.15f} min {a.min():.15f} max {a.max():.15f}")

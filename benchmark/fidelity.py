@@ -14,7 +14,7 @@ from benchmark.complexity import multiply_adds
 from benchmark.golden import filled, inputs, load_case, relative_difference
 from benchmark.store import code_version
 from datasets.aviris_bands import KEPT_172
-from methods import available, card, create
+from methods import card, create
 
 BANDS, LR_SIZE, HR_SIZE = len(KEPT_172), 64, 256  # the papers' sizes
 
@@ -87,14 +87,14 @@ REASONS = {
 }
 
 
-def fidelity(methods: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
-    """One row a supervised method, as they are measured; without names, all of them.
+def fidelity(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """One row a supervised method, as they are measured.
 
     A published figure is compared with parameters that take part and with convolutions and linear layers, which is what
     the papers' counters see. It stands under the MSI band count that its paper's table uses.
     """
     cases = {case.method: case for case in CASES}
-    for name in methods or available("supervised"):
+    for name in methods:
         method, case = card(name), cases.get(name)
         difference = golden_difference(case) if case else math.nan
         msi_bands, published = next(iter(method.published.items()), (4, {}))

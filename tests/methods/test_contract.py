@@ -48,10 +48,15 @@ def images(msi_bands=4, batch=2):
             torch.rand(batch, msi_bands, LR * RATIO, LR * RATIO, generator=generator))
 
 
+def fused(model, lr_hsi, hr_msi):
+    """With a reference, which only an oracle is shown: its bands are the MSI's mean."""
+    return fuse(model, lr_hsi, hr_msi, hr_msi.mean(1, keepdim=True).expand(-1, BANDS, -1, -1))
+
+
 @pytest.mark.parametrize("msi_bands", [4, 6])
 @pytest.mark.parametrize("name", available())
 def test_shape_dtype_and_finiteness(name, msi_bands):
-    estimate = fuse(build(name, msi_bands), *images(msi_bands))
+    estimate = fused(build(name, msi_bands), *images(msi_bands))
     assert estimate.shape == (2, BANDS, LR * RATIO, LR * RATIO)
     assert estimate.dtype == torch.float32 and torch.isfinite(estimate).all() and not estimate.requires_grad
 
@@ -60,10 +65,10 @@ def test_shape_dtype_and_finiteness(name, msi_bands):
 def test_an_image_does_not_depend_on_its_batch_and_a_seed_gives_the_same_again(name):
     lr_hsi, hr_msi = images()
     model = build(name)
-    together = fuse(model, lr_hsi, hr_msi)
-    alone = torch.cat([fuse(model, lr_hsi[i : i + 1], hr_msi[i : i + 1]) for i in range(2)])
+    together = fused(model, lr_hsi, hr_msi)
+    alone = torch.cat([fused(model, lr_hsi[i : i + 1], hr_msi[i : i + 1]) for i in range(2)])
     assert (together - alone).abs().max() < 1e-5 * together.abs().max().clamp(min=1)
-    assert torch.equal(together, fuse(build(name), lr_hsi, hr_msi))
+    assert torch.equal(together, fused(build(name), lr_hsi, hr_msi))
 
 
 @pytest.mark.parametrize("name", available("supervised"))
@@ -111,3 +116,17 @@ def test_fuse_maps_the_value_range():
     hr_msi = torch.tensor([0.0, 0.25, 1.0]).reshape(1, 1, 1, 3)
     assert torch.allclose(fuse(model, hr_msi, hr_msi).flatten(), torch.tensor([-0.5, 0.0, 1.5]))
     assert model.seen == (-1.0, 1.0)
+
+
+def test_only_an_oracle_is_shown_the_reference():
+    class Oracle:
+        oracle = True
+        card = card("bicubic")
+
+        def __call__(self, lr_hsi, hr_msi, reference):
+            return reference
+
+    image = torch.rand(1, 2, 4, 4)
+    assert torch.equal(fuse(Oracle(), image, image, image), image)
+    with pytest.raises(MethodError, match="was given none"):
+        fuse(Oracle(), image, image)
