@@ -177,16 +177,15 @@ def estimate_responses(args: argparse.Namespace) -> int:
     """Print and store the responses that a pair of files tells."""
     pair = load_pair(args.hsi, args.msi, args.decimate)
     out = args.out or Path("reports") / pair.name
-    found = {key: value for key, value in responses(pair, args.estimator).items() if value is not None}
+    found = responses(pair, args.estimator)
     out.mkdir(parents=True, exist_ok=True)
     np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths, **{key: np.asarray(value) for key, value in found.items()})
     for band, row in enumerate(found["srf"]):
         top = int(row.argmax())
         where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
         print(f"MSI band {band}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top}{where}")
-    if "psf" in found:
-        with np.printoptions(precision=4, suppress=True, linewidth=120):
-            print(f"PSF, {found['psf'].shape[0]}x{found['psf'].shape[1]} HR pixels:\n{found['psf'].numpy()}")
+    with np.printoptions(precision=4, suppress=True, linewidth=120):
+        print(f"PSF in HR pixels, phase {found['phase']}:\n{found['psf'].numpy()}")
     print(out / "responses.npz")
     return 0
 

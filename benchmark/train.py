@@ -248,7 +248,7 @@ def end_epoch(progress: Progress, models: dict[str, nn.Module], validation: list
         values = {key.partition("/")[2]: value for key, value in means.items() if key.startswith(f"{name}/")}
         scores = []
         for lr_hsi, hr_msi, hr_hsi in validation:
-            estimate = fuse(model, lr_hsi[None].to(device), hr_msi[None].to(device))[0].cpu()
+            estimate = fuse(model, *(image[None].to(device) for image in (lr_hsi, hr_msi, hr_hsi)))[0].cpu()
             scores.append((metrics.psnr(estimate, hr_hsi).item(), metrics.sam(estimate, hr_hsi).item()))
         psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
         score = {"last": math.inf, "best-sam": sam_deg, "best-psnr": -psnr_db}[recipe.keep]

@@ -14,6 +14,7 @@ from methods import (  # noqa: F401
     hypertransformer,
     mssjfl,
     psdnet,
+    psdnet_oracle,
     pzres_net,
     qrcode,
     s2bnet,

@@ -162,23 +162,22 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
 
 
 def told(name: str, arguments: Mapping[str, Any] | None = None) -> list[str]:
-    """What a method that is not trained learns beyond the two images: for the marks in tables.
+    """What a method is told beyond the two images: for the marks in tables.
 
     Args:
         name: one of :func:`available`.
         arguments: its own arguments where they are not the defaults.
 
     Returns:
-        ``"known"`` (responses are told) or ``"blind"``, and ``"oracle"`` if it looks at the reference; empty for
-        supervised methods.
+        ``"known"`` (responses are told) or ``"blind"`` for methods that are not trained, and ``"oracle"`` for those
+        that look at the reference.
     """
     method = card(name)
-    if method.family == "supervised":
-        return []
     accepted = inspect.signature(method.build).parameters
     chosen = {key: parameter.default for key, parameter in accepted.items()} | dict(arguments or {})
     known = chosen.get("mode", "known" if accepted.keys() & {"psf", "srf"} else "blind")
-    return [known, *(["oracle"] if chosen.get("stop") == "oracle" else [])]
+    oracle = name.endswith("-oracle") or chosen.get("stop") == "oracle"
+    return [*([known] if method.family != "supervised" else []), *(["oracle"] if oracle else [])]
 
 
 def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
