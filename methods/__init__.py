@@ -2,16 +2,22 @@
 
 from methods import (  # noqa: F401
     bicubic,
+    cnmf,
     cucanet,
     dhif_net,
     dsdcn,
     dual_unet,
+    fuse_sylvester,
     fusformer,
     fusionmamba,
+    gfpca,
     gsa,
     hyfusion,
     hyperrefiner,
+    hypersharpening,
     hypertransformer,
+    hysure,
+    lanaras,
     mssjfl,
     psdnet,
     psdnet_oracle,
@@ -23,7 +29,10 @@ from methods import (  # noqa: F401
     ssdiff,
     sspsr,
     ssuf,
+    tensor_prior,
+    u2mdn,
     u2net,
+    usdn,
 )
 from methods.registry import available, card, create, fuse, load_release
 

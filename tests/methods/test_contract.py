@@ -25,7 +25,9 @@ SMALL = {  # build arguments that cut a network down to test size; the longest p
     "ssdiff": {"dim": 32, "steps": 2},
     "sspsr": {"n_feats": 64, "n_blocks": 1},
     "ssuf": {"width": 8},
+    "u2mdn": {"iterations": 3},
     "u2net": {"dim": 16},
+    "usdn": {"hsi_iterations": 3, "init_iterations": 3, "iterations": 6},
 }
 
 

@@ -1,0 +1,126 @@
+"""Pairs of files: reading, figures without a reference against plain loops, and the two commands."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import run_benchmark
+from benchmark import pair as module
+from benchmark.classical_case import make_case
+from benchmark.pair import Pair, judge, load_pair, similarity
+from datasets import SceneError
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A pair of two sensors of equal resolution in one file, native values, and the scene they saw."""
+    case = make_case(height=24, width=36, bands=20, endmembers=4, snr_msi=40)
+    path = tmp_path_factory.mktemp("pair") / "two.npz"
+    np.savez(path, cube=5000 * case["hr_hsi"], msi=300 * case["hr_msi"], wavelength_nm=np.linspace(400, 1000, 20))
+    return path, case
+
+
+def test_a_decimated_pair(files):
+    path, case = files
+    pair = load_pair(str(path), f"{path}:msi", decimate=3)
+    assert (pair.name, pair.ratio) == ("two", 3)
+    assert pair.lr_hsi.shape == (20, 8, 12) and pair.hr_msi.shape == (4, 24, 36) and pair.measured.shape == (20, 24, 36)
+    assert pair.measured.max() == 1 and pair.hr_msi.max() == 1 and len(pair.wavelengths) == 20
+    scene = torch.from_numpy(case["hr_hsi"]).permute(2, 0, 1).float()
+    assert torch.allclose(pair.measured * pair.hsi_max, 5000 * scene, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("array", "decimate", "words"), [
+    (":msi", 1, "equal resolution give --decimate"),
+    (":msi", 5, "not multiples of 5"),
+    (":nothing", 3, "no three-dimensional array 'nothing'; choices: cube, msi"),
+])
+def test_pairs_that_do_not_fit(files, array, decimate, words):
+    path, _ = files
+    with pytest.raises(SceneError, match=words):
+        load_pair(str(path), f"{path}{array}", decimate)
+
+
+def test_values_that_cannot_be_scaled(tmp_path):
+    np.savez(tmp_path / "dead.npz", cube=np.zeros((4, 4, 3)))
+    with pytest.raises(SceneError, match="none above 0"):
+        load_pair(str(tmp_path / "dead.npz"), str(tmp_path / "dead.npz"))
+
+
+def test_similarity_is_the_universal_quality_index():
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(n, 3, 16, generator=generator, dtype=torch.float64) for n in (2, 4))
+    found = similarity(x, y)
+    for i in range(2):
+        for j in range(4):
+            values = []
+            for a, b in zip(x[i].numpy(), y[j].numpy()):
+                covariance = ((a - a.mean()) * (b - b.mean())).mean()
+                values.append(4 * covariance * a.mean() * b.mean() / ((a.var() + b.var()) * (a.mean() ** 2 + b.mean() ** 2)))
+            assert found[i, j].item() == pytest.approx(np.mean(values))
+    assert torch.allclose(similarity(x, x).diagonal(), torch.ones(2, dtype=torch.float64))
+    assert similarity(torch.ones(1, 1, 4).double(), torch.ones(1, 1, 4).double()).item() == 1
+
+
+def test_the_truth_is_judged_better_than_a_blurred_or_a_noisy_estimate(files):
+    path, _ = files
+    pair = load_pair(str(path), f"{path}:msi", decimate=3)
+    truth = judge(pair.measured, pair)
+    blurred = judge(torch.nn.functional.interpolate(pair.lr_hsi[None], scale_factor=3, mode="bilinear")[0], pair)
+    noise = torch.randn(pair.measured.shape, generator=torch.Generator().manual_seed(0))
+    noisy = judge(pair.measured + 0.1 * noise, pair)
+    assert truth["lr_rmse"] < 1e-6 and truth["lr_sam_deg"] < 1e-2 and truth["psnr_db"] == np.inf and truth["msi_rmse"] < 0.02
+    assert truth["qnr"] == pytest.approx((1 - truth["d_lambda"]) * (1 - truth["d_s"]))
+    assert blurred["d_s"] > truth["d_s"] and blurred["msi_rmse"] > truth["msi_rmse"]
+    assert noisy["d_lambda"] > truth["d_lambda"] and noisy["lr_rmse"] > truth["lr_rmse"] and noisy["qnr"] < truth["qnr"]
+
+
+def test_a_changed_band_relation_is_spectral_distortion():
+    low = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    high = low.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    assert module.spectral_distortion(high, low, 2) == pytest.approx(0, abs=1e-6)
+    turned = torch.stack([high[0], high[1], high[2].flip(1)])
+    plain = []
+    for a, b in ((0, 2), (1, 2)):
+        before = similarity(low[a].double().view(1, 1, -1), low[b].double().view(1, 1, -1)).item()
+        after = similarity(turned[a].double().view(1, 1, -1), turned[b].double().view(1, 1, -1)).item()
+        plain.append(abs(after - before))
+    assert module.spectral_distortion(turned, low, 2) == pytest.approx(sum(plain) / 3, rel=1e-5)
+
+
+def test_fuse_command(files, tmp_path, capsys):
+    path, case = files
+    words = ["fuse", str(path), f"{path}:msi", "--decimate", "3", "--out", str(tmp_path), "--methods", "bicubic", "gsa"]
+    assert run_benchmark.main(words) == 0
+    assert "bicubic" in capsys.readouterr().out
+    rows = pd.read_csv(tmp_path / "rows.csv").set_index("method")
+    assert rows.loc["gsa", "psnr_db"] > rows.loc["bicubic", "psnr_db"] and len(rows.loc["gsa", "revision"]) == 40
+    assert (tmp_path / "pair.png").read_bytes().startswith(b"\x89PNG")
+    fused = np.load(tmp_path / "gsa.npz")["cube"]
+    assert fused.shape == case["hr_hsi"].shape
+    assert np.abs(fused - 5000 * case["hr_hsi"]).mean() < 500  # native units again
+
+
+def test_a_method_that_needs_training_is_refused(files, tmp_path, capsys):
+    path, _ = files
+    words = ["fuse", str(path), f"{path}:msi", "--decimate", "3", "--out", str(tmp_path), "--methods", "ssuf"]
+    assert run_benchmark.main(words) == 2
+    assert "must be trained first" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("estimator", ["nonnegative", "hysure"])
+def test_estimate_command(files, tmp_path, capsys, estimator):
+    path, case = files
+    words = ["estimate", str(path), f"{path}:msi", "--decimate", "3", "--out", str(tmp_path), "--estimator", estimator]
+    assert run_benchmark.main(words) == 0
+    out = capsys.readouterr().out
+    assert "MSI band 3: " in out
+    srf = np.load(tmp_path / "responses.npz")["srf"]
+    assert srf.shape == case["srf"].shape
+
+
+def test_a_pair_without_wavelengths_still_has_a_picture(tmp_path):
+    pair = Pair("x", torch.rand(5, 4, 4), torch.rand(2, 8, 8), 1.0, np.array([]))
+    module.picture(pair, [{"method": "m", "qnr": 0.5, "seconds": 1.0}], [torch.rand(5, 8, 8)], tmp_path / "a" / "p.png")
+    assert (tmp_path / "a" / "p.png").stat().st_size > 1000

@@ -1,0 +1,253 @@
+"""Estimated responses and PSF against plain second versions and against what made the images."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import lsq_linear
+
+from methods.estimation import ESTIMATORS, estimate_hysure, estimate_l1, estimate_srf, remove_offset
+from methods.registry import MethodError
+from methods.responses import gaussian_decimate, gaussian_psf, transfer
+from benchmark.classical_case import make_case, make_noisy_case
+
+
+def random_pair(seed=0, bands=7, msi_bands=3, low=(6, 5), ratio=4, batch=1):
+    """Positive images without any relation to each other, float64."""
+    rng = torch.Generator().manual_seed(seed)
+    lr_hsi = torch.rand(batch, bands, *low, generator=rng, dtype=torch.float64)
+    hr_msi = torch.rand(batch, msi_bands, low[0] * ratio, low[1] * ratio, generator=rng, dtype=torch.float64)
+    return lr_hsi, hr_msi
+
+
+def case_pair(case):
+    return tuple(torch.from_numpy(case[key]).permute(2, 0, 1)[None] for key in ("lr_hsi", "hr_msi"))
+
+
+# ---- nonnegative least squares
+
+
+def objective(srf, offset, lr_hsi, hr_msi):
+    ratio = hr_msi.shape[-1] // lr_hsi.shape[-1]
+    lr_msi = gaussian_decimate(hr_msi, ratio)[0].flatten(1).numpy()
+    return np.linalg.norm(srf @ lr_hsi[0].flatten(1).numpy() + offset[:, None] - lr_msi, axis=1)
+
+
+@pytest.mark.parametrize("bands, low, ratio", [(7, (6, 5), 4), (5, (4, 7), 3), (12, (3, 3), 2)])  # 12 bands, 9 pixels
+def test_srf_agrees_with_bounded_least_squares(bands, low, ratio):
+    lr_hsi, hr_msi = random_pair(bands=bands, low=low, ratio=ratio)
+    srf, offset = (part[0].numpy() for part in estimate_srf(lr_hsi, hr_msi))
+    design = np.column_stack([lr_hsi[0].flatten(1).numpy().T, np.ones(low[0] * low[1])])
+    bounds = np.array([0.0] * bands + [-np.inf]), np.inf
+    targets = gaussian_decimate(hr_msi, ratio)[0].flatten(1).numpy()
+    exact = [lsq_linear(design, target, bounds, method="bvls", tol=1e-14).x for target in targets]
+    assert (srf >= 0).all()
+    theirs = np.array(exact)
+    assert objective(srf, offset, lr_hsi, hr_msi) == pytest.approx(
+        objective(theirs[:, :-1], theirs[:, -1], lr_hsi, hr_msi), abs=1e-10
+    )
+    if bands < low[0] * low[1]:  # then there is one solution only
+        assert np.allclose(np.column_stack([srf, offset]), theirs, rtol=0, atol=1e-9)
+
+
+def test_srf_and_offset_that_made_the_image_are_found():
+    _, hr_hsi = random_pair(msi_bands=5, low=(9, 8))
+    made = torch.tensor([[0.2, 0.0, 0.5, 0.0, 0.1], [0.0, 0.7, 0.0, 0.3, 0.0]], dtype=torch.float64)
+    hr_msi = torch.einsum("mb,zbxy->zmxy", made, hr_hsi) + 0.05
+    srf, offset = estimate_srf(gaussian_decimate(hr_hsi, 4), hr_msi)
+    assert torch.allclose(srf[0], made, rtol=0, atol=1e-9)
+    assert torch.allclose(remove_offset(hr_msi, offset), hr_msi - 0.05, rtol=0, atol=1e-9)
+
+
+def test_offset_is_cut_off_at_zero():
+    hr_msi = torch.tensor([0.1, 0.5, 0.2, 0.2]).reshape(1, 2, 1, 2)
+    expected = torch.tensor([0.0, 0.2, 0.6, 0.6]).reshape(1, 2, 1, 2)
+    assert torch.allclose(remove_offset(hr_msi, torch.tensor([[0.3, -0.4]])), expected)
+
+
+# ---- HySure
+
+
+def looped_hysure(lr_hsi, hr_msi, ratio, phase, endmembers, lambda_r=10.0, lambda_b=10.0):
+    """One pixel and one tap at a time: (bands, h, w), (msi_bands, H, W) -> srf, psf."""
+    y, z = lr_hsi / lr_hsi.max(), hr_msi / lr_hsi.max()
+    (bands, h, w), (rows, columns) = y.shape, z.shape[1:]
+
+    def box(band, i, j, margin):
+        window = range(-margin, margin + 1)
+        taps = [band[(i + a) % band.shape[0], (j + b) % band.shape[1]] for a in window for b in window]
+        return sum(taps) / len(taps)
+
+    margin = int(4 / ratio + 0.5)
+    pixels = [(i, j) for i in range(h) for j in range(w)]
+    seen = np.array([[box(band, i, j, margin) for i, j in pixels] for band in y])
+    target = np.array([[box(band, phase + ratio * i, phase + ratio * j, 4) for i, j in pixels] for band in z])
+    system = seen @ seen.T
+    for k in range(bands - 1):
+        step = np.zeros(bands)
+        step[k], step[k + 1] = 1, -1
+        system += lambda_r * np.outer(step, step)
+    srf = np.linalg.solve(system, seen @ target.T).T
+    axes = np.linalg.svd(y.reshape(bands, -1))[0][:, :endmembers]
+    clean = np.einsum("bk,ck,cxy->bxy", axes, axes, y)
+    side = 2 * ratio - 1
+    normal, right = np.zeros((side**2, side**2)), np.zeros(side**2)
+    used = 0
+    for i, j in pixels:
+        top, left = phase + ratio * i - ratio + 1, phase + ratio * j - ratio + 1
+        if top < 0 or left < 0 or top + side > rows or left + side > columns:
+            continue
+        used += 1
+        for m in range(len(z)):
+            patch = z[m, top : top + side, left : left + side].ravel()
+            normal += np.outer(patch, patch)
+            right += srf[m] @ clean[:, i, j] * patch
+    for i in range(side):
+        for j in range(side):
+            for neighbour in (((i + 1) % side, j), (i, (j + 1) % side)):
+                step = np.zeros((side, side))
+                step[i, j] += 1
+                step[neighbour] -= 1
+                normal += lambda_b * np.outer(step, step)
+    psf = np.linalg.solve(normal, right).reshape(side, side)
+    assert used > 0
+    return srf / psf.sum(), psf / psf.sum()
+
+
+@pytest.mark.parametrize("low, ratio, phase", [((6, 5), 4, 1), ((5, 6), 4, 3), ((4, 6), 3, 0), ((6, 5), 2, 0), ((3, 3), 9, 4)])
+def test_hysure_agrees_with_plain_loop(low, ratio, phase):
+    lr_hsi, hr_msi = random_pair(seed=1, low=low, ratio=ratio)
+    found = estimate_hysure(lr_hsi, hr_msi, phase, endmembers=4)
+    srf, psf = looped_hysure(lr_hsi[0].numpy(), hr_msi[0].numpy(), ratio, phase, 4)
+    assert np.allclose(found.srf[0].numpy(), srf, rtol=0, atol=1e-9)
+    assert np.allclose(found.psf[0].numpy(), psf, rtol=0, atol=1e-9)
+
+
+# ---- L1
+
+
+def plain_l1(lr_hsi, hr_msi, ratio, phase, known, iterations, rate, tangent):
+    """Windows cut one by one, gradients by autograd: (bands, h, w), (msi_bands, H, W) -> srf, psf."""
+    side = 2 * ratio - 1 if known is None else len(known)
+    spectra, windows = [], []
+    for i in range(lr_hsi.shape[1]):
+        for j in range(lr_hsi.shape[2]):
+            top, left = (phase + ratio * k - (side - 1) // 2 for k in (i, j))
+            if min(top, left) >= 0 and top + side <= hr_msi.shape[1] and left + side <= hr_msi.shape[2]:
+                spectra.append(lr_hsi[:, i, j])
+                windows.append(hr_msi[:, top : top + side, left : left + side])
+    spectra, windows = torch.stack(spectra), torch.stack(windows)
+    srf = torch.full((len(hr_msi), len(lr_hsi)), 1 / len(lr_hsi), dtype=torch.float64, requires_grad=True)
+    psf = torch.full((side, side), 1 / side**2, dtype=torch.float64, requires_grad=True) if known is None else known
+    free = [srf, psf] if known is None else [srf]
+    adam = torch.optim.Adam(free, rate)
+    for _ in range(iterations):
+        adam.zero_grad()
+        (spectra @ srf.T - (windows * psf).sum((2, 3))).abs().mean().backward()
+        if tangent:
+            srf.grad = torch.stack([row - row.sum() / len(row) for row in srf.grad])
+            psf.grad = psf.grad - psf.grad.mean() if known is None else None
+        adam.step()
+        with torch.no_grad():
+            srf.copy_(srf.clamp(min=0) / srf.clamp(min=0).sum(1, keepdim=True))
+            if known is None:
+                psf.copy_(psf.clamp(min=0) / psf.clamp(min=0).sum())
+    return srf.detach(), psf.detach()
+
+
+@pytest.mark.parametrize("low, ratio, phase", [((6, 5), 4, 1), ((4, 6), 3, 0), ((6, 5), 2, 1)])
+@pytest.mark.parametrize("known", [None, gaussian_psf(5, 1.2), gaussian_psf(4, 1.0)])
+@pytest.mark.parametrize("tangent", [True, False])
+def test_l1_agrees_with_autograd(low, ratio, phase, known, tangent):
+    lr_hsi, hr_msi = random_pair(seed=2, low=low, ratio=ratio)
+    options = {"iterations": 60, "rate": 1e-2, "tangent": tangent}  # fast enough for entries to reach 0
+    found = estimate_l1(lr_hsi, hr_msi, phase, psf=known, **options)
+    srf, psf = plain_l1(lr_hsi[0], hr_msi[0], ratio, phase, known, **options)
+    assert not tangent or known is None or (srf == 0).any()
+    assert torch.allclose(found.srf[0], srf, rtol=0, atol=1e-8)
+    assert torch.allclose(found.psf[0], psf, rtol=0, atol=1e-8)
+
+
+def test_l1_brings_the_two_images_together():
+    lr_hsi, hr_msi = case_pair(make_case(height=32, width=32, bands=12))
+    distances = []
+    for iterations in (0, 300):
+        found = estimate_l1(lr_hsi, hr_msi, 1, iterations=iterations, rate=1e-3)
+        blurred = torch.nn.functional.conv2d(hr_msi.transpose(0, 1), found.psf[:, None])[:, 0, 2::4, 2::4]
+        seen = torch.einsum("mb,bxy->mxy", found.srf[0], lr_hsi[0, :, 1:-1, 1:-1])
+        distances.append((seen - blurred[:, : seen.shape[1], : seen.shape[2]]).abs().mean())
+    assert distances[1] < 0.35 * distances[0]
+
+
+# ---- all
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+def test_responses_fit_the_images(name):
+    case = make_noisy_case()
+    lr_hsi, hr_msi = case_pair(case)
+    options = {"iterations": 600, "rate": 2.5e-4} if name == "l1" else {}
+    found = ESTIMATORS[name](lr_hsi, hr_msi, 1, **options)
+    assert found.phase == 1
+    low = torch.fft.ifft2(torch.fft.fft2(hr_msi[0]) * transfer(found.psf[0], (64, 64))).real[:, 1::4, 1::4]
+    seen = torch.einsum("mb,bxy->mxy", found.srf[0], lr_hsi[0]) + found.offset[0, :, None, None]
+    inner = (..., slice(2, -2), slice(2, -2))
+    error = (seen - low)[inner].square().mean().sqrt() / low[inner].mean()
+    assert error < {"nonnegative": 0.06, "hysure": 0.05, "l1": 0.12}[name]
+
+
+def test_hysure_finds_the_psf():
+    case = make_noisy_case()
+    truth = torch.from_numpy(case["psf"])
+    psf = torch.nn.functional.pad(estimate_hysure(*case_pair(case), 1).psf[0], (1,) * 4)
+    assert (psf - truth).abs().sum() < 0.4  # 0.11 of it beyond the 7 x 7 that are estimated; a uniform PSF: 0.55
+    taps = torch.arange(9) - 4.0
+    for axis in (0, 1):
+        assert abs((psf.sum(axis) * taps).sum()) < 0.05
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+@pytest.mark.parametrize("msi_bands, low, ratio", [(1, (5, 4), 4), (3, (4, 6), 2), (2, (4, 4), 3)])
+def test_shapes_batch_and_dtype(name, msi_bands, low, ratio):
+    options = {"iterations": 5} if name == "l1" else {}
+    lr_hsi, hr_msi = (image.float() for image in random_pair(msi_bands=msi_bands, low=low, ratio=ratio, batch=3))
+    both = ESTIMATORS[name](lr_hsi, hr_msi, **options)
+    assert both.phase == (ratio - 1) // 2
+    side = 2 * ratio - (ratio % 2 if name == "nonnegative" else 1)
+    assert both.srf.shape == (3, msi_bands, 7) and both.psf.shape == (3, side, side) and both.offset.shape == (3, msi_bands)
+    assert torch.allclose(both.psf.sum((1, 2)), torch.ones(3, dtype=torch.float64))
+    for n in range(3):
+        one = ESTIMATORS[name](lr_hsi[n : n + 1], hr_msi[n : n + 1], **options)
+        for part in ("srf", "psf", "offset"):
+            assert getattr(both, part).dtype == torch.float64
+            assert torch.allclose(getattr(both, part)[n], getattr(one, part)[0], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", list(ESTIMATORS))
+@pytest.mark.parametrize("dead", ["hsi band", "msi band", "constant", "rank 1"])
+def test_degenerate_images_give_finite_responses(name, dead):
+    lr_hsi, hr_msi = random_pair()
+    if dead == "hsi band":
+        lr_hsi[:, 2] = 0
+    elif dead == "msi band":
+        hr_msi[:, 1] = 0
+    elif dead == "constant":
+        lr_hsi[:], hr_msi[:] = 0.3, 0.2
+    else:
+        lr_hsi[:] = lr_hsi[:, :1]
+    found = ESTIMATORS[name](lr_hsi, hr_msi, **({"iterations": 5} if name == "l1" else {}))
+    assert all(getattr(found, part).isfinite().all() for part in ("srf", "psf", "offset"))
+
+
+def test_unusable_images_are_refused():
+    lr_hsi, hr_msi = random_pair()
+    with pytest.raises(MethodError, match="whole multiple"):
+        estimate_srf(lr_hsi, hr_msi[..., :-1])
+    with pytest.raises(MethodError, match="whole multiple"):
+        estimate_l1(lr_hsi, hr_msi[..., :10])
+    with pytest.raises(MethodError, match="positive"):
+        estimate_hysure(lr_hsi, hr_msi * 0)
+    with pytest.raises(MethodError, match="positive"):
+        estimate_hysure(lr_hsi * 0, hr_msi)
+    for estimate in (estimate_hysure, estimate_l1):
+        with pytest.raises(MethodError, match="window"):
+            estimate(lr_hsi[..., :2, :2], hr_msi[..., :8, :8])
