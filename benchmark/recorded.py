@@ -32,6 +32,8 @@ LARGE = {
     "HySure": (23.62, 32.50, 1.949), "HySureKnown": (9.09, 39.64, 0.913), "MAPSMM": (26.67, 29.04, 2.702),
     "ICCV15": (54.14, 34.01, 1.462),
 }
+# Without noise the SRF that these estimate is not unique, as the recordings say: only the metrics can be compared, loosely.
+NOT_UNIQUE, NOT_UNIQUE_DB = ("CNMF", "FUSE", "HySure10"), 0.5
 ROUNDING_DB = 0.1  # no tolerance recorded, because hard decisions depend on rounding or on a start that was replaced
 
 
@@ -93,13 +95,15 @@ def row(each: Recorded, name: str, case: Mapping[str, Any], theirs: Mapping[str,
         "rmse": ours["rmse_unit"], "ergas": ours["ergas"], "sample_difference": difference,
         "tolerance": theirs.get("suggested_sample_tolerance") or math.nan,
         "seconds": seconds, "seconds_recorded": their_seconds, "times_faster": their_seconds / seconds,
-        "threads": torch.get_num_threads(), "verdict": verdict(ours["psnr_db"], psnr_db, difference, theirs),
+        "threads": torch.get_num_threads(), "verdict": verdict(ours["psnr_db"], psnr_db, difference, theirs, name == "case1" and each.key in NOT_UNIQUE),
     } | code_version()
 
 
-def verdict(psnr_db: float, recorded_db: float, difference: float, theirs: Mapping[str, Any]) -> str:
+def verdict(psnr_db: float, recorded_db: float, difference: float, theirs: Mapping[str, Any], loose: bool = False) -> str:
     """Whether the result is the recorded one, by what the recording allows to say."""
     tolerance, apart = theirs.get("suggested_sample_tolerance"), abs(psnr_db - recorded_db)
+    if loose:
+        return f"within {NOT_UNIQUE_DB} dB of its reference" if apart <= NOT_UNIQUE_DB else "DIFFERS from its reference"
     if tolerance:
         return "equals its reference" if difference <= tolerance else "DIFFERS from its reference"
     if "spread" in theirs:  # of five seeds: a sixth may lie as far outside as they lie apart

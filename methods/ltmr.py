@@ -82,7 +82,8 @@ def ltmr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
     Raises:
         MethodError: unknown mode; responses missing for ``"known"``; a setting that is not positive.
     """
-    known = given_responses("ltmr", mode, psf, srf, phase, subspace=subspace, clusters=clusters, eta=eta, mu=mu, iterations=iterations)
+    known = given_responses("ltmr", mode, psf, srf, phase, subspace=subspace, clusters=clusters, eta=eta, mu=mu,
+                            iterations=iterations)
     return LTMR(known, subspace, clusters, eta, mu, iterations)
 
 

@@ -42,7 +42,7 @@ class Sylvester:
             ratio: r.
             precision: P (p, p), symmetric, positive definite.
         """
-        self.size, self.ratio = tuple(hr_msi.shape[-2:]), ratio
+        self.size, self.ratio = (hr_msi.shape[-2], hr_msi.shape[-1]), ratio
         seen = srf @ basis
         weight, axes = torch.linalg.eigh(seen.T @ seen + precision)
         # Rounding may turn the weight of an axis that the MSI does not see negative: no less than P gives it.

@@ -190,9 +190,9 @@ class Overlap:
 
 def clusters_of(hr_msi: Tensor, places: Tensor, count: int) -> list[Tensor]:
     """Group similar patches by k-means: Z (msi_bands, H, W), (patches, q) -> a (m, q) for each cluster, none empty."""
-    points = hr_msi.flatten(1).T[places.to(hr_msi.device)].flatten(1)
-    labels = kmeans(points, count)
-    return [places.to(hr_msi.device)[labels == label] for label in labels.unique()]
+    places = places.to(hr_msi.device)
+    labels = kmeans(hr_msi.flatten(1).T[places].flatten(1), count)
+    return [places[labels == label] for label in labels.unique()]
 
 
 def kmeans(points: Tensor, count: int) -> Tensor:

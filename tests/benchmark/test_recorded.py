@@ -1,17 +1,38 @@
 """The classical part of the fidelity command: rows beside their recordings, and that a difference is called one."""
 
+import json
+
 import pandas as pd
 import pytest
 
 import run_benchmark
 from benchmark import recorded as module
+from benchmark.golden import FOLDER
 from benchmark.recorded import Recorded, recorded, verdict
 from methods import available, card
+
+RECORDINGS = json.loads((FOLDER / "classical.json").read_text())["cases"]
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("name", ["case1", "case1_noisy"])
+@pytest.mark.parametrize("each", [
+    pytest.param(each, marks=[pytest.mark.slow] if each.key in ("LTMR", "LTTR") else [], id=each.key)
+    for each in module.RECORDED])
+def test_golden(each, name):
+    theirs = RECORDINGS[name]["results"].get(each.key)
+    if theirs is None:
+        pytest.skip("the reference did not run on this case")
+    found = module.row(each, name, module.CASES[name](), theirs)
+    assert not found["verdict"].startswith("DIFFERS") and "dB from" not in found["verdict"]
+    if found["tolerance"] > 0 and found["verdict"].startswith("equals"):
+        assert found["sample_difference"] <= found["tolerance"]
 
 
 def test_every_classical_method_with_a_reference_has_a_recording():
     there = {each.method for each in module.RECORDED}
-    assert {name for name in available("classical") if card(name).fidelity == "reference"} <= there | {"lanaras"}
+    own = {"lanaras", "gs", "brovey", "ltmr-blind", "lttr-blind"}  # forms that were not recorded, or have tests of their own
+    assert {name for name in available("classical") if card(name).fidelity == "reference"} <= there | own
 
 
 def test_rows_stand_beside_their_recording(tmp_path, capsys):

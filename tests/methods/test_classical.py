@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
 from methods import create, fuse
 from methods.resample import resize
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from benchmark.classical_case import make_case
 from benchmark.metrics import psnr
 from methods.co_cnmf import abundance_step, cell_weights, co_cnmf, endmember_step, hypercsi
 from methods.registry import MethodError
-from benchmark.classical_case import make_case
 
 BANDS, MSI_BANDS, COUNT, CELL, CELLS = 7, 3, 4, 4, 5
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from scipy.optimize import lsq_linear
 
+from benchmark.classical_case import make_case, make_noisy_case
 from methods.estimation import ESTIMATORS, estimate_hysure, estimate_l1, estimate_srf, remove_offset
 from methods.registry import MethodError
 from methods.responses import gaussian_decimate, gaussian_psf, transfer
-from benchmark.classical_case import make_case, make_noisy_case
 
 
 def random_pair(seed=0, bands=7, msi_bands=3, low=(6, 5), ratio=4, batch=1):

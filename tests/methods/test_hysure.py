@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import methods.hysure  # noqa: F401
+from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
 from methods import create, fuse
 from methods.estimation import estimate_hysure, estimate_srf
 from methods.registry import MethodError
 from methods.responses import gaussian_psf
 from methods.unmixing import vca
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
