@@ -95,11 +95,14 @@ def row(each: Recorded, name: str, case: Mapping[str, Any], theirs: Mapping[str,
         "rmse": ours["rmse_unit"], "ergas": ours["ergas"], "sample_difference": difference,
         "tolerance": theirs.get("suggested_sample_tolerance") or math.nan,
         "seconds": seconds, "seconds_recorded": their_seconds, "times_faster": their_seconds / seconds,
-        "threads": torch.get_num_threads(), "verdict": verdict(ours["psnr_db"], psnr_db, difference, theirs, name == "case1" and each.key in NOT_UNIQUE),
+        "threads": torch.get_num_threads(), "verdict": verdict(
+            ours["psnr_db"], psnr_db, difference, theirs, name == "case1" and each.key in NOT_UNIQUE),
     } | code_version()
 
 
-def verdict(psnr_db: float, recorded_db: float, difference: float, theirs: Mapping[str, Any], loose: bool = False) -> str:
+def verdict(
+    psnr_db: float, recorded_db: float, difference: float, theirs: Mapping[str, Any], loose: bool = False
+) -> str:
     """Whether the result is the recorded one, by what the recording allows to say."""
     tolerance, apart = theirs.get("suggested_sample_tolerance"), abs(psnr_db - recorded_db)
     if loose:

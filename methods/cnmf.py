@@ -131,21 +131,16 @@ def _alternate(data: Tensor, w: Tensor, h: Tensor, d: float, order: str) -> tupl
     The products ``data H^T`` and ``W H H^T``, which the update of W needs, give the cost as well.
     """
     energy = data.square().sum().item()
-    new_h, buffer = torch.empty_like(h), torch.empty_like(h)
-    h = h.clone()
-
-    def update_abundances(w: Tensor) -> None:
-        torch.mm(w.T, data, out=new_h).add_(d * d).mul_(h).div_(_model(w, h, d, out=buffer))
-
+    h, new_h, buffer = h.clone(), torch.empty_like(h), torch.empty_like(h)
     target, model = data @ h.T, torch.linalg.multi_dot([w, h, h.T])
     previous = math.inf
     for _ in range(INNER - 1):
         if order == "wh":
             new_w = w * target / model.clamp_(min=SMALLEST)
-            update_abundances(new_w)
+            _update_abundances(data, new_w, h, d, new_h, buffer)
             target = data @ new_h.T
         else:
-            update_abundances(w)
+            _update_abundances(data, w, h, d, new_h, buffer)
             target = data @ new_h.T
             new_w = w * target / torch.linalg.multi_dot([w, new_h, new_h.T]).clamp_(min=SMALLEST)
         model = torch.linalg.multi_dot([new_w, new_h, new_h.T])
@@ -157,6 +152,11 @@ def _alternate(data: Tensor, w: Tensor, h: Tensor, d: float, order: str) -> tupl
             break
         w, h, new_h, previous = new_w, new_h, h, cost
     return w, h
+
+
+def _update_abundances(data: Tensor, w: Tensor, h: Tensor, d: float, out: Tensor, buffer: Tensor) -> None:
+    """One update of H into ``out``. Fresh memory of the size of H would cost as much as the arithmetic."""
+    torch.mm(w.T, data, out=out).add_(d * d).mul_(h).div_(_model(w, h, d, out=buffer))
 
 
 def _model(fixed: Tensor, free: Tensor, d: float, out: Tensor) -> Tensor:
@@ -173,6 +173,7 @@ def _model(fixed: Tensor, free: Tensor, d: float, out: Tensor) -> Tensor:
 
 
 def _cost(data: Tensor, w: Tensor, h: Tensor) -> float:
+    """``||data - W H||^2``."""
     return (data - w @ h).square().sum().item()
 
 
@@ -183,7 +184,7 @@ def _interpolated(abundances: Tensor, size: torch.Size) -> Tensor:
 
 
 def _sum_to_one_weight(pixels: Tensor) -> float:
-    """d of the release, from Z (msi_bands, N); positive also where Z is 0."""
+    """The weight d of the release, from Z (msi_bands, N); positive also where Z is 0."""
     return max(2 * math.sqrt(pixels.mean().item() / 0.7455) / len(pixels) ** 3, 1e-6)
 
 

@@ -106,7 +106,7 @@ def spline_weights(samples: int, ratio: int) -> Tensor:
 
     values = torch.eye(knots, dtype=torch.float64)
     row = torch.arange(samples * ratio) + ratio
-    i, t = row // ratio, (row % ratio / ratio)[:, None].double()
+    i, t = row // ratio, (row % ratio).double()[:, None] / ratio
     bend = (t**3 - t) * curvature[i + 1] + ((1 - t) ** 3 - (1 - t)) * curvature[i]
     extended = (1 - t) * values[i] + t * values[i + 1] + bend / 6
     weights = extended[:, 1:-1].clone()

@@ -9,8 +9,9 @@ circular first differences. Minimised over A:
 ``1/2 ||Y - E A K S||^2 + lambda_m/2 ||Z - R E A||^2 + lambda_phi * sum over pixels of sqrt(||A Dh||^2 + ||A Dv||^2)``.
 
 Departures: the iterates are those of the release, but with one pair of FFTs each where it takes eight (see
-:meth:`HySure._coefficients`); given responses, images are not scaled to a maximum of 1; the basis is no larger than the
-rank of the LR-HSI, where the release lets rounding choose the rest or stops.
+:meth:`HySure._coefficients`); given responses, images are not scaled to a maximum of 1. Where the LR-HSI has fewer
+dimensions than p, as without noise, the release compares determinants that are rounding, or stops as all are 0: here the
+volume is that of the dimensions there are, and a basis of singular vectors has no others.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class HySure:
     Args:
         told: srf (msi_bands, bands), psf (k, k) and phase; None: estimated from the images.
         aligned: blind, put the PSF where it was estimated; False: one pixel off for even ratios, as the toolbox does.
-        endmembers: size p of the subspace; less where the LR-HSI has fewer dimensions.
+        endmembers: size p of the subspace; less where the LR-HSI has fewer bands or pixels.
         basis: ``"vca"``: LR spectra of the largest volume in 20 random runs; ``"svd"``: leading singular vectors.
         lambda_phi: weight of the total variation.
         lambda_m: weight of the MSI.
@@ -113,13 +114,15 @@ class HySure:
         """E (bands, p) of Y (bands, n)."""
         strength = torch.linalg.eigvalsh(pixels @ pixels.T)
         rank = int((strength > RANK_TOLERANCE**2 * strength[-1]).sum())
-        count = max(1, min(self.endmembers, rank))
+        count = min(self.endmembers, *pixels.shape)
+        kept = max(1, min(count, rank))
         if self.basis == "svd":
-            return principal_axes(pixels, count)
+            return principal_axes(pixels, kept)
         reduced, spectra = vca_projection(pixels, count, variant="b", snr_db=0.0)
         generator = torch.Generator().manual_seed(self.seed)
         runs = torch.stack([spectra[:, extreme_pixels(reduced, generator)] for _ in range(VCA_RUNS)])
-        return runs[torch.linalg.slogdet(runs.mT @ runs).logabsdet.argmax()]
+        volume = torch.linalg.eigvalsh(runs.mT @ runs)[:, -kept:].clamp(min=torch.finfo(runs.dtype).tiny).log().sum(1)
+        return runs[volume.argmax()]
 
     def _coefficients(self, lr_hsi: Tensor, msi: Tensor, basis: Tensor, singular: Tensor, psf: Tensor) -> Tensor:
         """A by ADMM with the four splits V_i = K_i A: blurred (F), unchanged (1), and both differences (Fh, Fv).

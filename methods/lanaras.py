@@ -6,6 +6,8 @@ mirrored in ricardoborsoi/FuVarRelease @ 2164cd87, ``Methods/Lanaras``.
 Symbols: Y (bands, n) the LR-HSI and Z (msi_bands, N) the HR-MSI with one pixel a column, R the SRF, E (bands, p)
 endmembers in [0, 1], A (p, N) abundances on the unit simplex, A_s those at LR. ``Y ~ E A_s``, ``Z ~ R E A``.
 The fused image is ``E A``.
+Departures: LR pixels that span fewer than p - 1 dimensions get fewer endmembers (:mod:`methods.sisal`). Images that
+were divided by their maximum, because it exceeds 1, are multiplied by it again.
 """
 
 from __future__ import annotations
@@ -110,8 +112,7 @@ def _fitted_abundances(z: Tensor, seen: Tensor, a: Tensor) -> tuple[Tensor, floa
 def _descend(x: Tensor, step: Callable[[Tensor], Tensor], residual: Callable[[Tensor], float]) -> tuple[Tensor, float]:
     """Steps until one lowers the residual too little, or raises it and is taken back: the point and its residual.
 
-    The residual before the first step does not count, so that at least two are tried, as the endmembers and the
-    abundances would otherwise wait for each other.
+    The residual before the first step is not looked at: at least two steps are made, the second perhaps taken back.
     """
     best = math.inf
     for _ in range(INNER):

@@ -96,7 +96,7 @@ class PatchFusion:
             for prior, u in zip(priors, multipliers, strict=True):
                 inner = a - u
                 v = prior(inner)
-                torch.sub(v, inner, out=u)
+                torch.sub(v, inner, out=u)  # u + v - a
                 pull += v
                 pull += u
             a = coefficients(pull)
@@ -122,17 +122,17 @@ def shrink(matrices: Tensor, threshold: float, out: Tensor | None = None) -> Ten
     Returns:
         (..., m, n).
     """
-    if matrices.shape[-2] > matrices.shape[-1]:
-        return shrink(matrices.mH, threshold, None if out is None else out.mH).mH
-    squares, vectors = torch.linalg.eigh(matrices @ matrices.mH)
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    squares, vectors = torch.linalg.eigh(matrices.mH @ matrices if tall else matrices @ matrices.mH)
     kept = squares >= 4 * threshold
     factors = torch.where(kept, (1 + (1 - 4 * threshold / squares.where(kept, 1)).clamp(min=0).sqrt()) / 2, 0)
-    rank, rows = int(kept.sum(-1).max()), matrices.shape[-2]
-    vectors, factors = vectors[..., rows - rank :], factors[..., None, rows - rank :]  # eigenvalues ascend
+    rank, short = int(kept.sum(-1).max()), min(matrices.shape[-2:])
+    vectors, factors = vectors[..., short - rank :], factors[..., None, short - rank :]  # eigenvalues ascend
     left, right = vectors * factors, vectors.mH
-    if 2 * rank < rows:
-        return torch.matmul(left, right @ matrices, out=out)
-    return torch.matmul(left @ right, matrices, out=out)
+    if 2 * rank >= short:
+        operator = left @ right
+        return torch.matmul(matrices, operator, out=out) if tall else torch.matmul(operator, matrices, out=out)
+    return torch.matmul(matrices @ left, right, out=out) if tall else torch.matmul(left, right @ matrices, out=out)
 
 
 def shrink_large(matrices: Tensor, threshold: float) -> Tensor:

@@ -84,7 +84,7 @@ def extreme_pixels(reduced: Tensor, generator: torch.Generator) -> Tensor:
     starts = directions.clone()
     starts[:, -1] = 0  # the release starts orthogonal to the last unit vector
     basis = torch.zeros_like(directions)  # of the chosen, orthonormal; its later columns are still 0
-    chosen = []
+    chosen: list[Tensor] = []
     for i, (direction, start) in enumerate(zip(directions, starts)):
         along = torch.stack([_orthogonal_part(direction, basis) if chosen else start, start]) @ reduced
         reach, farthest = along.abs().max(1)

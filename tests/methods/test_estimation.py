@@ -64,6 +64,17 @@ def test_offset_is_cut_off_at_zero():
     assert torch.allclose(remove_offset(hr_msi, torch.tensor([[0.3, -0.4]])), expected)
 
 
+@pytest.mark.parametrize("ratio", [2, 3, 4])
+def test_psf_that_nonnegative_estimation_assumes(ratio):
+    lr_hsi, hr_msi = random_pair(low=(6, 5), ratio=ratio, batch=2)
+    found = ESTIMATORS["nonnegative"](lr_hsi, hr_msi, 0)
+    for psf in found.psf:
+        response = transfer(psf, hr_msi.shape[2:])
+        blurred = torch.fft.ifft2(torch.fft.fft2(hr_msi) * response).real[..., found.phase :: ratio, found.phase :: ratio]
+        inner = (..., slice(1, -1), slice(1, -1))
+        assert torch.allclose(blurred[inner], gaussian_decimate(hr_msi, ratio)[inner], rtol=0, atol=1e-12)
+
+
 # ---- HySure
 
 
