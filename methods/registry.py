@@ -175,7 +175,9 @@ def told(name: str, arguments: Mapping[str, Any] | None = None) -> list[str]:
     method = card(name)
     accepted = inspect.signature(method.build).parameters
     chosen = {key: parameter.default for key, parameter in accepted.items()} | dict(arguments or {})
-    known = chosen.get("mode", "known" if accepted.keys() & {"psf", "srf"} else "blind")
+    known = chosen.get("mode")
+    if known not in ("known", "blind"):  # another `mode`, or none: what it may be told decides
+        known = "known" if accepted.keys() & {"psf", "srf"} else "blind"
     oracle = name.endswith("-oracle") or chosen.get("stop") == "oracle"
     return [*([known] if method.family != "supervised" else []), *(["oracle"] if oracle else [])]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from methods.unmixing import extreme_pixels
+from methods.unmixing import RANK_TOLERANCE, extreme_pixels
 
 PASSES = 80
 INNER = 3  # updates of the augmented Lagrangian between two looks at the objective
@@ -37,7 +37,7 @@ def sisal(pixels: Tensor, count: int, *, tau: float, generator: torch.Generator)
         (bands, q), q <= p: one more than the pixels have affine dimensions at most.
     """
     mean = pixels.mean(1, keepdim=True)
-    axes, low = _affine_coordinates(pixels - mean, count - 1)
+    axes, low = _affine_coordinates(pixels, mean, count - 1)
     if not len(low):
         return mean
     # VCA's affine projection differs in the height of the constant row only.
@@ -48,10 +48,12 @@ def sisal(pixels: Tensor, count: int, *, tau: float, generator: torch.Generator)
     return mean + axes @ simplex[:-1]
 
 
-def _affine_coordinates(centred: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """Axes (bands, k) of centred pixels (bands, n), ``most`` of them at most, and the coordinates (k, n) along them."""
+def _affine_coordinates(pixels: Tensor, mean: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Axes (bands, k) of the centred pixels (bands, n), ``most`` of them at most, and the coordinates (k, n) along them."""
+    centred = pixels - mean
     variance, axes = torch.linalg.eigh(centred @ centred.T)
-    kept = (variance > WEAKEST**2 * variance[-1]) & (variance > 0)
+    rounding = pixels.shape[1] * (RANK_TOLERANCE * mean).square().sum()
+    kept = variance > torch.maximum(WEAKEST**2 * variance[-1], rounding)
     axes = axes[:, kept].flip(1)[:, :most]
     return axes, axes.T @ centred
 

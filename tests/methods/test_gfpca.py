@@ -141,10 +141,11 @@ def test_clip_is_the_last_step(name):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("value", [0.0, 0.1, 0.3, 0.7])
 @pytest.mark.parametrize("name", list(NAMES))
-def test_constant_pan_gives_the_interpolation(name, dtype):
+def test_constant_pan_gives_the_interpolation(name, value, dtype):
     lr_hsi, hr_msi = random_pair()
-    hr_msi[:] = 0.3
+    hr_msi[:] = value
     fused = run(name, lr_hsi.to(dtype), hr_msi.to(dtype)).double()
     up = torch.from_numpy(np.array([plain_upsampled(band, 4) for band in lr_hsi[0].numpy()]))[None]
     if name == "gfpca":  # its mean over windows of means over windows smooths what the guide does not explain

@@ -181,6 +181,13 @@ def test_constant_images_give_finite_results(name, lr_value, msi_value, mode):
         assert torch.allclose(fused, torch.full_like(fused, lr_value), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("value", [0.1, 0.3, 0.7])
+def test_rounding_of_a_constant_msi_explains_nothing(value):
+    lr_hsi, hr_msi = random_pair(size=(11, 13))
+    fused = run("sfim-hs", lr_hsi, torch.full_like(hr_msi, value))
+    assert torch.allclose(fused, lr_hsi.repeat_interleave(4, 2).repeat_interleave(4, 3), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("size, ratio", [((1, 1), 2), ((2, 3), 4), ((6, 3), 5)])
 @pytest.mark.parametrize("name", list(NAMES))
 def test_small_images(name, size, ratio):

@@ -181,12 +181,14 @@ def test_known_agrees_with_plain_admm(low, ratio, phase, size, msi_bands, lambda
     assert np.allclose(fused[0].numpy(), expected, rtol=0, atol=1e-10)
 
 
-def test_vca_basis_is_the_run_of_largest_volume():
+@pytest.mark.parametrize("rank", [7, 3])  # 3: one of 4 endmembers is no dimension of its own
+def test_vca_basis_is_the_run_of_largest_volume(rank):
     lr_hsi, hr_msi = random_pair(low=(8, 8))
+    lr_hsi[:, rank:] = lr_hsi[:, :1]
     pixels = lr_hsi[0].flatten(1)
     generator = torch.Generator().manual_seed(3)
     runs = [vca(pixels, 4, generator=generator, variant="b", snr_db=0.0).numpy() for _ in range(20)]
-    volumes = [abs(np.linalg.det(run.T @ run)) for run in runs]
+    volumes = [np.prod(np.linalg.svd(run)[1][:rank]) for run in runs]
     assert max(volumes) > 1.01 * min(volumes)
     fused = fuse(build("hysure", lr_hsi, hr_msi, **told(), endmembers=4, iterations=12, seed=3), lr_hsi, hr_msi)
     given = told()
@@ -284,7 +286,8 @@ def test_degenerate_images_give_a_finite_one(kind, basis, name):
 
 def test_black_images():
     lr_hsi, hr_msi = (torch.zeros_like(image) for image in random_pair())
-    assert (fuse(build("hysure", lr_hsi, hr_msi, **told(), iterations=5), lr_hsi, hr_msi) == 0).all()
+    for basis in ("vca", "svd"):
+        assert (fuse(build("hysure", lr_hsi, hr_msi, **told(), basis=basis, iterations=5), lr_hsi, hr_msi) == 0).all()
     with pytest.raises(MethodError, match="positive"):
         fuse(build("hysure-blind", lr_hsi, hr_msi), lr_hsi, hr_msi)
 

@@ -193,7 +193,8 @@ def test_posterior_agrees_with_the_joint_system():
         averaging = np.kron(np.ones((1, r * r)) / r**2, np.eye(q))
         # Observed: the MSI of all pixels and the noisy mean.
         cross = np.hstack([zx, zz @ averaging.T])
-        observed = np.block([[xx, zx.T @ averaging.T], [averaging @ zx, averaging @ zz @ averaging.T + noise.item() * np.eye(q)]])
+        low_low = averaging @ zz @ averaging.T + noise.item() * np.eye(q)
+        observed = np.block([[xx, zx.T @ averaging.T], [averaging @ zx, low_low]])
         innovation = np.concatenate([block_x - m[:, q:].ravel(), low[i, j].numpy() - m[:, :q].mean(0)])
         expected = m[:, :q].ravel() + cross @ np.linalg.solve(observed, innovation)
         assert np.allclose(ours[i, :, j].reshape(-1).numpy(), expected, rtol=0, atol=1e-10)
