@@ -53,6 +53,7 @@ RECORDED = (
     Recorded("glp-hs", "GLPHS"),
     Recorded("cnmf-blind", "CNMF"),
     Recorded("cnmf", "CNMFspa", lambda case: {"endmembers": len(case["endmembers"]), "start": "spa"}),
+    Recorded("map-smm", "MAPSMM"),
     Recorded("hysure-blind", "HySure"),
     Recorded("hysure-blind", "HySure10", lambda case: {"endmembers": 10}),
     Recorded("hysure", "HySureKnown", lambda case: {"endmembers": len(case["endmembers"]), "basis": "svd"}),
@@ -62,6 +63,8 @@ RECORDED = (
     Recorded("ltmr", "LTMR"),
     Recorded("lttr", "LTTR"),
     Recorded("gfpca", "GFPCApy"),
+    Recorded("gs", "GSpy"),
+    Recorded("brovey", "Broveypy"),
 )
 
 

@@ -20,6 +20,7 @@ from methods import (  # noqa: F401
     lanaras,
     ltmr,
     lttr,
+    map_smm,
     mssjfl,
     psdnet,
     psdnet_oracle,

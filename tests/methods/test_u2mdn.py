@@ -223,6 +223,7 @@ def test_shape_and_dtype(dtype):
     fused = build(srf)(lr_hsi.to(dtype), hr_msi.to(dtype))  # with and without gradients around it
     assert fused.shape == (1, BANDS, 6, 10) and fused.dtype == dtype and not fused.requires_grad
     assert torch.equal(fused, fuse(build(srf), lr_hsi.to(dtype), hr_msi.to(dtype)))
+    assert torch.equal(fused, fuse(build(srf), lr_hsi, hr_msi).to(dtype))  # float32 inside
     assert build(srf)(lr_hsi.to(dtype) + 2, hr_msi.to(dtype)).min() > 1  # no clipping
 
 

@@ -184,16 +184,20 @@ def test_hsi_loss_agrees_with_plain_loop():
         assert module.volume(torch.from_numpy(spectra)[None]).item() == pytest.approx((spectra.T @ spectra).mean(), rel=1e-12)
 
 
-def test_msi_loss_is_that_of_the_decoded_and_projected_codes():
-    lr_hsi, hr_msi, _, srf = scene()
+def test_phase_3_minimises_the_error_of_the_decoded_and_projected_codes(monkeypatch):
+    lr_hsi, hr_msi, _, srf = scene(batch=2)
     fit = module.Fit(build(lr_hsi, srf), lr_hsi, hr_msi)
-    codes = fit.msi_codes(fit.msi_inputs).detach()
-    got = module.msi_loss(codes, fit.srf @ fit.decoder.mT, fit.y - fit.srf @ fit.mu_x).item()
-    y, mu_x, d, s, r = (v.double().numpy() for v in (hr_msi[0].flatten(1), fit.mu_x[0], fit.decoder[0], codes[0], srf))
-    mu_y = y.mean(1, keepdims=True)
-    estimate = r @ (d.T @ s + mu_x) - mu_y
-    expected = ((estimate - (y - mu_y)) ** 2).sum(1).mean() + 1e-3 * entropy(codes).item()
-    assert got == pytest.approx(expected, rel=1e-5)
+    fit.hsi()
+    calls, loss = [], module.msi_loss
+    monkeypatch.setattr(module, "msi_loss", lambda *terms: calls.append((terms[0].detach(), loss(*terms))) or calls[0][1])
+    fit.msi(torch.ones(2, 1), None)
+    ((codes, got),) = calls
+    for b in range(2):
+        y, mu_x, d, s, r = (v.double().numpy() for v in (hr_msi[b].flatten(1), fit.mu_x[b], fit.decoder[b], codes[b], srf))
+        mu_y = y.mean(1, keepdims=True)
+        estimate = r @ (d.T @ s + mu_x) - mu_y
+        expected = ((estimate - (y - mu_y)) ** 2).sum(1).mean() + 1e-3 * entropy(codes)[b].item()
+        assert got[b].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_map_angle_agrees_with_plain_loop():
@@ -304,6 +308,8 @@ def test_phase_3_ends_where_both_errors_grew(monkeypatch):
     stopped = after_phase_3(60, monkeypatch, one)
     assert torch.equal(stopped[0], after_phase_3(40, monkeypatch)[0])
     assert torch.equal(stopped[1], after_phase_3(60, monkeypatch)[1])
+    last = [([9.0] * 2, [5.0] * 2), ([5.0] * 2, [9.0] * 2), ([6.0] * 2, [8.0] * 2)]  # it is the last test that counts
+    assert torch.equal(after_phase_3(80, monkeypatch, last), after_phase_3(80, monkeypatch))
     first = [([51.0, 49.0], [51.0, 51.0]), ([51.0, 49.0], [51.0, 51.0])]  # before the first test: 50
     stopped = after_phase_3(40, monkeypatch, first)
     assert torch.equal(stopped[0], after_phase_3(20, monkeypatch)[0])
@@ -407,6 +413,7 @@ def test_shape_dtype_and_range(dtype):
     assert fused.shape == (1, 10, 6, 10) and fused.dtype == dtype and not fused.requires_grad
     assert fused.min() >= 0 and fused.max() <= 1
     assert torch.equal(fused, fuse(build(lr_hsi, srf), lr_hsi.to(dtype), hr_msi.to(dtype)))
+    assert torch.equal(fused, fuse(build(lr_hsi, srf), lr_hsi, hr_msi).to(dtype))  # float32 inside
     bright = build(lr_hsi, srf)(lr_hsi.to(dtype) * 0 + 2, hr_msi.to(dtype))
     assert (bright == 1).any() and bright.max() == 1
 
