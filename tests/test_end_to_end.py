@@ -28,7 +28,8 @@ def tiny(monkeypatch):
     """A profile that runs in seconds."""
     quick = STUDIES["quick"]
     study = dataclasses.replace(
-        quick, name="tiny", dataset_options={"size": 32, "train": 2, "val": 1, "test": 2},
+        quick, name="tiny", methods=("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student"),
+        dataset_options={"size": 32, "train": 2, "val": 1, "test": 2},
         protocol=dataclasses.replace(quick.protocol, hr_size=32), scenarios=(CLEAN, noise("both", 30)),
         training={"steps": 2, "batch": 1, "crop": 16}, msi_bands=(4,), cost_lr_size=4,
         arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in ("s3rnet-teacher", "s3rnet-student")},
