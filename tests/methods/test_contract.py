@@ -82,6 +82,24 @@ def test_every_used_parameter_gets_a_gradient(name):
     assert without == declared
 
 
+@pytest.mark.parametrize("kind", ["dead bands", "constant", "black", "rank one", "one MSI band"])
+@pytest.mark.parametrize("name", available("classical"))
+def test_degenerate_images_give_a_finite_one_or_a_clear_error(name, kind):
+    lr_hsi, hr_msi = images(1 if kind == "one MSI band" else 4, batch=1)
+    if kind == "dead bands":
+        lr_hsi[:, 3], hr_msi[:, 1] = 0, 0.3
+    elif kind in ("constant", "black"):
+        lr_hsi, hr_msi = (torch.full_like(image, 0.3 * (kind == "constant")) for image in (lr_hsi, hr_msi))
+    elif kind == "rank one":
+        lr_hsi, hr_msi = (image[:, :1].expand_as(image).contiguous() for image in (lr_hsi, hr_msi))
+    try:
+        estimate = fused(build(name, hr_msi.shape[1]), lr_hsi, hr_msi)
+    except MethodError as error:
+        assert "no positive value" in str(error) and kind == "black"
+    else:
+        assert estimate.shape == (1, BANDS, LR * RATIO, LR * RATIO) and torch.isfinite(estimate).all()
+
+
 @pytest.mark.parametrize("name", available())
 def test_cards_are_complete(name):
     method = card(name)
