@@ -42,7 +42,8 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
             scores=store.read(results, jobs, "score"),
             costs=costs(jobs, results),
             curves=store.read(results, jobs, "train", "train.csv"),
-            fidelity=store.read_csv(results / "fidelity.csv") if (results / "fidelity.csv").exists() else pd.DataFrame(),
+            fidelity=read_or_empty(results / "fidelity.csv"),
+            recorded=read_or_empty(results / "recorded.csv"),
             # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
             published={name: card(name).published for name in study.methods if name not in study.arguments},
             meta=meta(study, jobs, results),
@@ -50,6 +51,11 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
     except PermissionError as error:
         raise store.StoreError(f"reports folder '{reports}' cannot be written ({error.strerror}). "
                                "Give another one with --reports, or change its permissions.") from error
+
+
+def read_or_empty(path: Path) -> pd.DataFrame:
+    """The rows of a file, none where there is no file."""
+    return store.read_csv(path) if path.exists() else pd.DataFrame()
 
 
 def costs(jobs: list[Job], results: Path) -> pd.DataFrame:

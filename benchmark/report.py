@@ -26,13 +26,14 @@ SPLIT_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]],
 )
 STUDY_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
     ("Training", (plots.training,)),
-    ("Fidelity to the releases", (tables.fidelity,)),
+    ("Fidelity to the releases", (tables.fidelity, tables.recorded)),
 )
 JOBS = {"failed": "Failed jobs", "stale": "Stale jobs (code has changed)", "missing": "Missing jobs (not run yet)"}
 
 
 def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame,
-           fidelity: pd.DataFrame, published: Mapping[str, Mapping[int, Mapping[str, float]]], meta: Mapping[str, Any]) -> Path:
+           fidelity: pd.DataFrame, recorded: pd.DataFrame, published: Mapping[str, Mapping[int, Mapping[str, float]]],
+           meta: Mapping[str, Any]) -> Path:
     """Write the report of one study; the same arguments give the same bytes.
 
     Args:
@@ -41,6 +42,7 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
         costs: one line a method, MSI setting and device.
         curves: tidy training log.
         fidelity: one line a network, of the command ``fidelity``; those of other methods are left out.
+        recorded: one line a training-free method and recorded case, of the same command.
         published: method -> MSI bands -> what its paper prints.
         meta: ``study``, ``title``, ``summary``, ``labels``, ``devices``, ``versions`` (name -> words), ``protocols``
             (digest -> ``name``, ``words``), ``expected`` (``methods``, ``msi_bands``, ``scenarios`` as (scenario,
@@ -50,7 +52,7 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
     Returns:
         The path of ``index.html``.
     """
-    whole, splits = tables.sections(scores, costs, curves, fidelity, published, meta)
+    whole, splits = tables.sections(scores, costs, curves, fidelity, recorded, published, meta)
     files: dict[str, bytes] = {}
     contents, chapters = [], []
     for section, title, parts in [*((one, f"Split {one.title}", SPLIT_PARTS) for one in splits),
@@ -61,7 +63,7 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
         links = [(f"{section.slug}-part{i}", heading) for i, (heading, _) in enumerate(parts)]
         for (anchor, heading), (_, makers) in zip(links, parts):
             chapters.append(f'<h3 id="{anchor}">{escape(heading)}</h3>')
-            chapters += [shown(make(section), meta.get("study", "study"), files) for make in makers]
+            chapters.append(shown([one for make in makers for one in make(section)], meta.get("study", "study"), files))
         contents.append((section.slug, title, links))
     body = [*summary(whole, splits), *navigation(contents), *chapters, *ending(whole)]
     title = meta.get("title") or f"Study {meta.get('study', '')}"
@@ -85,14 +87,13 @@ def shown(made: Sequence[Table | Plot], study: str, files: dict[str, bytes]) -> 
     if not made:
         return "<p>No rows for this part yet.</p>"
     figures = [figure_html(plot, files) for plot in made if isinstance(plot, Plot)]
-    if figures:
-        return '<div class="figures">\n' + "\n".join(figures) + "\n</div>"
-    found = [table for table in made if isinstance(table, Table)]
-    for table in found:
+    lines = ['<div class="figures">\n' + "\n".join(figures) + "\n</div>"] if figures else []
+    for table in (one for one in made if isinstance(one, Table)):
         files[f"tables/{table.name}.csv"] = to_csv(table).encode()
         files[f"tables/{table.name}.md"] = to_markdown(table).encode()
         files[f"tables/{table.name}.tex"] = to_latex(table, study).encode()
-    return "\n".join(to_html(table) for table in found)
+        lines.append(to_html(table))
+    return "\n".join(lines)
 
 
 def figure_html(plot: Plot, files: dict[str, bytes]) -> str:

@@ -62,6 +62,18 @@ FIDELITY = (
     Column("macs_percent", "difference", "%", "", 1),
     Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
+RECORDED = (
+    Column("psnr_db", "PSNR", "dB", "", 2),
+    Column("psnr_recorded", "recorded", "dB", "", 2, published=True),
+    Column("sam_deg", "SAM", "deg", "", 3),
+    Column("sam_recorded", "recorded", "deg", "", 3, published=True),
+    Column("sample_difference", "Largest sample difference"),
+    Column("seconds", "Time", "s"),
+    Column("seconds_recorded", "recorded", "s", "", None, published=True),
+    Column("times_faster", "Times faster", "", "", 1),
+)
+CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and 40 dB)", "case1": "case1, without noise",
+         "case1_noisy": "case1 with noise"}
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
 PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
@@ -98,6 +110,7 @@ class Section:
     costs: pd.DataFrame
     curves: pd.DataFrame
     fidelity: pd.DataFrame
+    recorded: pd.DataFrame
     published: Mapping[str, Mapping[int, Mapping[str, float]]]
     meta: Mapping[str, Any]
     methods: tuple[str, ...]
@@ -109,8 +122,8 @@ class Section:
         return self.meta.get("marks", {})
 
 
-def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, fidelity: pd.DataFrame, published: Mapping,
-             meta: Mapping[str, Any]) -> tuple[Section, list[Section]]:
+def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, fidelity: pd.DataFrame,
+             recorded: pd.DataFrame, published: Mapping, meta: Mapping[str, Any]) -> tuple[Section, list[Section]]:
     """The whole study, and one section a split, expected ones first; one without rows yet is a section full of holes.
 
     Raises:
@@ -124,7 +137,8 @@ def sections(scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame, fi
     seen = sorted({method for frame in (scores, costs, curves) if len(frame) for method in frame["method"]})
     methods = tuple(dict.fromkeys([*expected.get("methods", []), *seen]))
     msi_bands = tuple(sorted({int(one) for one in [*expected.get("msi_bands", []), *scores["msi_bands"]]}))
-    whole = Section("whole study", "study", "", "", scores, costs, curves, fidelity, published, meta, methods, msi_bands)
+    whole = Section("whole study", "study", "", "", scores, costs, curves, fidelity, recorded, published, meta, methods,
+                    msi_bands)
 
     named = scores.assign(named=protocol_names(scores, meta))
     groups = dict(list(named.groupby(["dataset", "split", "ratio", "named"])))
@@ -247,6 +261,27 @@ def fidelity(section: Section) -> list[Table]:
              "1e-6 (allowed: 10; deep scans 100). Counts at 172 bands, LR 64 to HR 256 pixels a side, with the MSI bands "
              f"of the paper's own table; parameters that take part; convolutions and linear layers. Code {revisions}.")
     return [Table("study-fidelity", "Fidelity to the authors' releases", words, FIDELITY, tuple(made), section.marks)]
+
+
+def recorded(section: Section) -> list[Table]:
+    """Each training-free method beside its reference toolbox: scores, samples and seconds, one table a recorded case."""
+    rows = section.recorded[section.recorded["method"].isin(section.methods)] if len(section.recorded) else section.recorded
+    made = []
+    for case, words in CASES.items():
+        lines = []
+        for row in rows[rows["case"] == case].to_dict("records") if len(rows) else ():
+            figures = {column.key: Cell(float(row[column.key])) for column in RECORDED}
+            if row["verdict"] != "equals its reference":
+                figures["psnr_db"] = replace(figures["psnr_db"], notes=(row["verdict"],))
+            lines.append((int(row["msi_bands"]), f"{row['method']}: {row['recording']}", tuple(figures.values())))
+        if lines:
+            threads = ", ".join(sorted({str(row) for row in rows["threads"]}))
+            revisions = ", ".join(sorted({str(revision)[:12] for revision in rows["revision"]}))
+            made.append(Table(
+                f"study-recorded-{case.replace('_', '-')}", f"Against the reference toolboxes, {words}",
+                f"Method and name of its recording; {words}. Recorded: the toolboxes' own code in GNU Octave, one thread of "
+                f"another machine. Here: {threads} thread, code {revisions}.", RECORDED, tuple(lines)))
+    return made
 
 
 # ------------------------------------------------------------------------------------------- which rows, and their caption

@@ -10,7 +10,8 @@ from benchmark import plots, tables
 
 
 def section(rows, curves=(), **meta):
-    whole, splits = tables.sections(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(curves), pd.DataFrame(), {}, meta)
+    whole, splits = tables.sections(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(curves), pd.DataFrame(),
+                                     pd.DataFrame(), {}, meta)
     return splits[0] if splits else whole
 
 

@@ -27,7 +27,8 @@ COSTS, CURVES = [cost("gsa")], curve("loss", [2.0, 1.0], method="gsa")
 
 
 def render(path, rows=ROWS, costs=COSTS, curves=CURVES, meta=META):
-    return report.render(path, pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(curves), pd.DataFrame(), {}, meta)
+    return report.render(path, pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(curves), *[pd.DataFrame()] * 2, {},
+                         meta)
 
 
 class Page(HTMLParser):

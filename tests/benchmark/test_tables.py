@@ -32,7 +32,7 @@ def cost(method, msi_bands=4, device="cpu", hr_size=256, **values):
 
 
 def split_sections(rows, costs=(), published=None, **meta):
-    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(), pd.DataFrame(), published or {}, meta)[1]
+    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), *[pd.DataFrame()] * 3, published or {}, meta)[1]
 
 
 def section(rows, costs=(), published=None, **meta):
@@ -263,7 +263,7 @@ def test_fidelity_tells_the_difference_in_percent_and_why():
             counts("free", 1e6, math.nan, math.nan, macs_published=math.nan, verdict="no release to compare with"),
             counts("not asked for", 1e6, 1e6)]
     expected = {"methods": ["near", "far", "odd", "free"]}
-    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), {},
+    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), pd.DataFrame(), {},
                                {"expected": expected, "marks": {"free": "described"}})
     (table,) = tables.fidelity(whole)
     percent = cells(table, "parameters_percent")
@@ -280,10 +280,28 @@ def test_fidelity_tells_the_difference_in_percent_and_why():
 
 def test_a_network_that_differs_is_told():
     rows = [counts("wrong", 1e6, 1e6, 0.5, verdict="DIFFERS from its release")]
-    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), {},
+    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), pd.DataFrame(), {},
                                {"expected": {"methods": ["wrong"]}})
     cell = cells(tables.fidelity(whole)[0], "golden_difference")[4, "wrong"]
     assert cell == Cell(0.5, notes=("DIFFERS from its release",))
+
+
+def timed(method, recording, case="case1", verdict="equals its reference", **values):
+    return {"method": method, "recording": recording, "case": case, "msi_bands": 4, "psnr_db": 30.0, "psnr_recorded": 30.0,
+            "sam_deg": 1.0, "sam_recorded": 1.0, "sample_difference": 1e-14, "seconds": 0.5, "seconds_recorded": 4.0,
+            "times_faster": 8.0, "threads": 1, "verdict": verdict, "revision": "0123456789abcdef"} | values
+
+
+def test_a_table_a_recorded_case_tells_what_differs():
+    rows = [timed("gsa", "GSA"), timed("cnmf", "CNMF", verdict="within the spread of its seeds"), timed("gsa", "GSA", "large"),
+            timed("not asked for", "X")]
+    whole, _ = tables.sections(*[pd.DataFrame()] * 4, pd.DataFrame(rows), {}, {"expected": {"methods": ["gsa", "cnmf"]}})
+    large, case1 = tables.recorded(whole)
+    assert [name for _, name, _ in large.rows] == ["gsa: GSA"] and "0123456789ab" in large.caption
+    assert [name for _, name, _ in case1.rows] == ["gsa: GSA", "cnmf: CNMF"]
+    assert cells(case1, "psnr_db")[4, "cnmf: CNMF"] == Cell(30.0, notes=("within the spread of its seeds",))
+    assert cells(case1, "times_faster")[4, "gsa: GSA"] == Cell(8.0)
+    assert tables.recorded(section([row("gsa", 1.0)])) == []
 
 
 def test_marks_stand_behind_the_name_in_every_form_but_the_csv():
