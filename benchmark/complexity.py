@@ -36,8 +36,9 @@ def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str,
     """The cost row of a method: an untrained network at ``study.cost_lr_size``, random images, batch 1.
 
     ``macs_conv`` is what the papers' counters see, ``macs_attention`` stands beside it, ``macs`` is their sum, and
-    ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN); those optimised for each
-    image have no such time either, since an optimisation of this size takes hours: their score rows tell the seconds.
+    ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN). Those optimised for each
+    image tell their parameters by an attribute ``size``, or by ``network(lr_size)`` the network that they optimise, whose
+    forward is counted; they have no time here, since an optimisation of this size takes hours: their score rows tell it.
     """
     study = job.study
     ratio, lr_size = study.protocol.ratio, study.cost_lr_size
@@ -55,6 +56,14 @@ def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str,
                   "macs": conv + attention, "macs_conv": conv, "macs_attention": attention,
                   "uncounted_ops": uncounted_operations(model, bands, job.msi_bands, ratio)}
         model = model.to(fabric.device)
+    elif hasattr(model, "network"):
+        network = model.network((lr_size, lr_size))
+        conv, attention = multiply_adds(network, bands, job.msi_bands, lr_size, hr_size)
+        total = sum(p.numel() for p in network.parameters())
+        counts |= {"parameters": total, "parameters_used": total, "macs": conv + attention, "macs_conv": conv,
+                   "macs_attention": attention, "uncounted_ops": "not analysed"}
+    elif hasattr(model, "size"):
+        counts |= {"parameters": model.size, "parameters_used": model.size}
     generator = torch.Generator().manual_seed(0)
     lr_hsi = torch.rand(1, bands, lr_size, lr_size, generator=generator).to(fabric.device)
     hr_msi = torch.rand(1, job.msi_bands, hr_size, hr_size, generator=generator).to(fabric.device)

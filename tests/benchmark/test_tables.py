@@ -286,6 +286,14 @@ def test_a_network_that_differs_is_told():
     assert cell == Cell(0.5, notes=("DIFFERS from its release",))
 
 
+def test_what_is_optimised_for_each_image_is_timed_where_it_is_scored():
+    rows = [row("gsa", 1.0), row("cucanet", 1.0), row("cucanet", 1.0, image="b") | {"seconds": 0.3}]
+    table = tables.accuracy(section(rows, [cost("gsa"), cost("cucanet", seconds_median=math.nan)]))[0]
+    times = cells(table, "seconds_median")
+    assert times[4, "gsa"] == Cell(0.5)
+    assert times[4, "cucanet"].value == pytest.approx(0.2) and "scored images" in times[4, "cucanet"].notes[-1]
+
+
 def timed(method, recording, case="case1", verdict="equals its reference", **values):
     return {"method": method, "recording": recording, "case": case, "msi_bands": 4, "psnr_db": 30.0, "psnr_recorded": 30.0,
             "sam_deg": 1.0, "sam_recorded": 1.0, "sample_difference": 1e-14, "seconds": 0.5, "seconds_recorded": 4.0,
