@@ -16,8 +16,8 @@ Notes on the release:
 
 * Its wrapper fixes 4 MSI bands and adds its training noise inside ``forward``; here the training loop adds it.
 * It takes HR sides that are multiples of the window; others are padded here by their edge values and cropped after.
-* It stores the shift masks of one training size as ``attn_mask`` buffers. They follow from the image size, are computed
-  here per call, and are not part of the state dict.
+* It stores the shift masks of one training size as ``attn_mask`` buffers. They follow from the image size and are computed
+  here per call; ``load_release`` passes over them.
 * Its training loop and losses are not public: L1 is ours.
 """
 
@@ -156,6 +156,8 @@ class ResidualGroup(nn.Module):
 
 class HyFusionPrecursor(nn.Module):
     """The network of the release (``SwinIR_DCSN``), in its own value range [-1, 1]."""
+
+    derived = ("attn_mask",)  # see the notes on the release
 
     def __init__(self, bands: int, msi_bands: int, ratio: int, embed_dim: int, depths: tuple[int, ...],
                  num_heads: tuple[int, ...], window_size: int, mlp_ratio: float, drop_path: float) -> None:

@@ -185,12 +185,14 @@ def told(name: str, arguments: Mapping[str, Any] | None = None) -> list[str]:
 def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Load the authors' published parameters by their key names, in place.
 
-    ``_orig_mod.`` prefixes (saved from a compiled module) are dropped; nothing else is forgiven.
+    ``_orig_mod.`` prefixes (saved from a compiled module) are dropped, and buffers by the names in the model's ``derived``,
+    which follow from the image size and are computed here; nothing else is forgiven.
 
     Raises:
         MethodError: missing or extra keys, or other shapes; the message names them.
     """
-    given = {key.removeprefix("_orig_mod."): value for key, value in state_dict.items()}
+    derived = getattr(model, "derived", ())
+    given = {key.removeprefix("_orig_mod."): value for key, value in state_dict.items() if key.split(".")[-1] not in derived}
     own = model.state_dict()
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     other = [f"{k} {tuple(given[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & given.keys()

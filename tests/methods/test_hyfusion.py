@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from benchmark.golden import filled, inputs, load_case, relative_difference
-from methods import create
+from methods import create, load_release
 from methods.hyfusion import ERFB, SwinBlock, from_windows, shift_mask, to_windows
 from methods.registry import MethodError
 
@@ -32,6 +32,16 @@ def pair(height, width, msi_bands=4, ratio=4, batch=1):
 def test_golden():
     model = filled(create("hyfusion", bands=172, msi_bands=4), CASE)
     assert relative_difference(model(*inputs(CASE)), CASE["output"]) < 1e-5
+
+
+def test_a_checkpoint_with_stored_masks_loads_and_one_with_anything_else_does_not():
+    model, other = small("hyfusion"), small("hyfusion")
+    stored = {key: value + 1 for key, value in other.state_dict().items()}
+    mask = {"layers_FE.0.residual_group.blocks.1.attn_mask": torch.zeros(16, 64, 64)}
+    load_release(model, stored | mask)
+    assert all(torch.equal(value, stored[key]) for key, value in model.state_dict().items())
+    with pytest.raises(MethodError, match=r"extra \['layers_FE.0.mask'\]"):
+        load_release(model, stored | {"layers_FE.0.mask": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("msi_bands, total", [(4, CASE["params_total"]), (6, 10_013_432)])
