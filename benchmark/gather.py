@@ -76,7 +76,8 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
     """Title, labels, the expected grid, provenance and the jobs that are not in order."""
     states = {job.key: store.state(results, job) for job in jobs}
     done = [job for job in jobs if states[job.key] in ("done", "stale")]
-    told = [json.loads((store.folder(results, job) / "job.json").read_text())["provenance"] for job in done]
+    words = [json.loads((store.folder(results, job) / "job.json").read_text()) for job in done]
+    told = [each["provenance"] for each in words if "provenance" in each]  # another run may be measuring a job anew
     needed = {job.training.key for job in jobs if job.training and states[job.key] not in ("done", "stale")}
 
     def listed(*wanted: str) -> list[str]:
@@ -93,11 +94,11 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
         if runs else "",
         "labels": study.labels,
         "marks": marks(study),
-        "devices": sorted({words["device"] for words in told}),
+        "devices": sorted({each["device"] for each in told}),
         "versions": {
-            "revision": ", ".join(sorted({words["revision"][:12] + ("+changes" if words["dirty"] else "") for words in told})),
-            "torch": ", ".join(sorted({words["torch"] for words in told})),
-            "python": ", ".join(sorted({words["python"] for words in told})),
+            "revision": ", ".join(sorted({each["revision"][:12] + ("+changes" if each["dirty"] else "") for each in told})),
+            "torch": ", ".join(sorted({each["torch"] for each in told})),
+            "python": ", ".join(sorted({each["python"] for each in told})),
         },
         "protocols": {study.protocol.digest: {"name": study.protocol.name, "words": study.protocol.describe()}},
         "expected": {
