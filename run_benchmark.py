@@ -135,7 +135,7 @@ def show_list(_: argparse.Namespace) -> int:
         print(f"  {protocol.describe()}")
     print("profiles")
     for each in STUDIES.values():
-        print(f"  {each.name:10} {each.title}: {each.dataset}, {', '.join(each.methods)}")
+        print(f"  {each.name:12} {each.title}: {each.dataset}, {', '.join(each.methods)}")
     return 0
 
 
