@@ -60,10 +60,12 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
         words = [entry[2] for entry in meta.get("expected", {}).get("splits", [])
                  if tuple(entry[:2]) == (section.dataset, section.split) and len(entry) > 2]
         chapters += [f'<h2 id="{section.slug}">{escape(title)}</h2>', *(f"<p>{escape(word)}</p>" for word in words)]
-        links = [(f"{section.slug}-part{i}", heading) for i, (heading, _) in enumerate(parts)]
-        for (anchor, heading), (_, makers) in zip(links, parts):
-            chapters.append(f'<h3 id="{anchor}">{escape(heading)}</h3>')
-            chapters.append(shown([one for make in makers for one in make(section)], meta.get("study", "study"), files))
+        links = []
+        for i, (heading, makers) in enumerate(parts):
+            made = [one for make in makers for one in make(section)]
+            if made:  # what is expected and not measured gives a table of holes: nothing is what this study does not ask
+                links.append((f"{section.slug}-part{i}", heading))
+                chapters += [f'<h3 id="{links[-1][0]}">{escape(heading)}</h3>', shown(made, meta.get("study", "study"), files)]
         contents.append((section.slug, title, links))
     body = [*summary(whole, splits), *navigation(contents), *chapters, *ending(whole)]
     title = meta.get("title") or f"Study {meta.get('study', '')}"
@@ -84,8 +86,6 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
 
 def shown(made: Sequence[Table | Plot], study: str, files: dict[str, bytes]) -> str:
     """HTML of some tables or figures; their files are added to ``files``."""
-    if not made:
-        return "<p>No rows for this part yet.</p>"
     figures = [figure_html(plot, files) for plot in made if isinstance(plot, Plot)]
     lines = ['<div class="figures">\n' + "\n".join(figures) + "\n</div>"] if figures else []
     for table in (one for one in made if isinstance(one, Table)):
