@@ -20,12 +20,13 @@ CLASSICAL = ("bicubic", "gs", "brovey", "gsa", "sfim-hs", "glp-hs", "gfpca", "cn
 
 # Of the budget profile: what a step costs a CPU differs by a factor of 400.
 FEWER_STEPS = {
-    "hyper-refiner": {"steps": 400, "batch": 2},
-    "hyper-transformer": {"steps": 600, "lr": 1e-4},
-    **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "pzres-net", "qrcode", "s3rnet-igarss",
-                                         "s3rnet-teacher", "s3rnet-student", "sspsr")},
-    **{name: {"steps": 100} for name in ("fusion-mamba", "s3rnet-teacher-large", "s3rnet-student-large")},
-    "dhif-net": {"steps": 40, "log_every": 20},
+    "hyper-transformer": {"steps": 400, "lr": 1e-4},
+    "hyper-refiner": {"steps": 300, "batch": 2},
+    **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "pzres-net", "s3rnet-teacher", "s3rnet-student",
+                                         "sspsr")},
+    **{name: {"steps": 100} for name in ("qrcode", "s3rnet-igarss")},
+    **{name: {"steps": 60, "log_every": 20} for name in ("fusion-mamba", "s3rnet-teacher-large", "s3rnet-student-large")},
+    "dhif-net": {"steps": 20, "log_every": 10},
 }
 
 STUDIES = {study.name: study for study in (
