@@ -16,7 +16,8 @@ ROBUSTNESS = (CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") fo
 # Widths and depths of the quick profile: the same network with an eighth of its channels and fewer groups.
 SMALL = {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16, "depths": (1, 1, 1, 1)}}
 CLASSICAL = ("bicubic", "gs", "brovey", "gsa", "sfim-hs", "glp-hs", "gfpca", "cnmf", "cnmf-blind", "fuse", "fuse-blind",
-             "hysure", "hysure-blind", "map-smm", "lanaras", "lanaras-blind", "ltmr", "ltmr-blind", "lttr", "lttr-blind")
+             "hysure", "hysure-blind", "map-smm", "lanaras", "lanaras-blind", "ltmr", "ltmr-blind", "lttr", "lttr-blind",
+             "nssr", "nssr-blind")
 
 # Of the budget profile: what a step costs a CPU differs by a factor of 400.
 FEWER_STEPS = {

@@ -22,6 +22,7 @@ from methods import (  # noqa: F401
     lttr,
     map_smm,
     mssjfl,
+    nssr,
     psdnet,
     psdnet_oracle,
     pzres_net,

@@ -1,0 +1,254 @@
+"""NSSR: nonnegative sparse codes over a learned spectral dictionary, tied to those of similar pixels of the MSI.
+
+Dong, Fu, Shi, Cao, Wu, Li, Li, "Hyperspectral image super-resolution via non-negative structured sparse representation",
+IEEE TIP 25(5):2337-2352, 2016; details and parameters as described of the code in magamig/hif-benchmarking @ ef235704,
+``methods/NSSR``, which was not run.
+
+Symbols: Y LR bands, Z MSI bands, X the wanted image, all with one pixel a column; D (bands, atoms) the dictionary, A its
+codes, R the SRF, D0 = R D, K blur and decimation, W the weights of similar pixels, V1 and V2 multipliers.
+
+    min ||Y - X K||^2 + ||Z - D0 A||^2 + eta1 ||D A - U||^2 + eta2 |S|_1,   X = D A,  S = A,  S >= 0,  U = X W.
+
+ADMM from X the cubic interpolation of Y, S = V1 = V2 = 0. One iteration:
+
+    U  = X W
+    A  = (D0' D0 + (eta1 + mu) D' D + mu I)^-1 (D0' Z + eta1 D' U + D' (mu X - V1 / 2) + mu S + V2 / 2)
+    X  = argmin ||Y - X K||^2 + mu ||X - D A - V1 / (2 mu)||^2
+    S  = max(A - (V2 + eta2) / (2 mu), 0)
+    V1 = V1 + 2 mu (D A - X),  V2 = V2 + 2 mu (S - A),  mu = 1.1 mu.
+
+The fused image is ``D A``. It does not depend on the part of X outside the span of D, so X lives in that span.
+
+Departures: X is solved for exactly in the Fourier domain, all bands at once, in place of conjugate gradients; no alternating
+back-projection at the end; an MSI of fewer than three bands is compared in those that it has. Ours, where that description
+is silent: the start, the order of the steps and the step 2 mu of the multipliers; ``D A`` and neither X nor ``D S`` as result;
+sparse codes that minimise ``||y - D b||^2 / 2 + lambda |b|_1``; as distance of two patches the mean of their squared
+differences; a pixel counts among those similar to it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag, pad
+
+from methods.estimation import estimate_srf, ratio_of, remove_offset
+from methods.registry import Method, register
+from methods.resample import resize
+from methods.responses import gaussian_psf, transfer
+from methods.tensor_prior import given_responses
+
+ROUNDS, SPARSITY = 10, 1e-3  # of dictionary learning: alternations and lambda
+PASSES, PENALTY, RELAXATION = 300, 0.1, 1.6  # of the ADMM for the codes: to a hundredth of the minimum, even from zero
+SIMILAR, REACH, DECAY = 10, 18, 90.0  # similar pixels, how far they may lie, h of their weights exp(-distance / h)
+GREY = 255.0  # value range of the MSI in which DECAY is meant
+
+
+class NSSR:
+    """Sparse codes of both images at once. Responses are given, or estimated if ``known`` is None. No clipping."""
+
+    card: Method
+
+    def __init__(self, known: tuple[Tensor, Tensor, int] | None, atoms: int, eta1: float, eta2: float, mu: float,
+                 growth: float, iterations: int, seed: int) -> None:
+        self.known, self.atoms, self.seed = known, atoms, seed
+        self.eta1, self.eta2, self.mu, self.growth, self.iterations = eta1, eta2, mu, growth, iterations
+
+    @torch.no_grad()
+    def __call__(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
+        """Fuse, in float64 inside, one image after the other.
+
+        Args:
+            lr_hsi: (B, bands, h, w), values around [0, 1]: the weights of the terms are meant for that range.
+            hr_msi: (B, msi_bands, H, W), likewise.
+
+        Returns:
+            (B, bands, H, W), dtype of ``lr_hsi``.
+
+        Raises:
+            MethodError: H and W that are not one whole multiple of h and w.
+        """
+        ratio_of(lr_hsi, hr_msi)
+        dtype, lr_hsi, hr_msi = lr_hsi.dtype, lr_hsi.double(), hr_msi.double()
+        if self.known:
+            psf, srf, phase = self.known
+            srfs = srf.to(lr_hsi).expand(len(lr_hsi), -1, -1)
+        else:  # as in the wrappers of the release
+            psf, phase = gaussian_psf(7, 2), 0
+            srfs, offset = estimate_srf(lr_hsi, hr_msi)
+            hr_msi = remove_offset(hr_msi, offset)
+        psf, rolled = psf.to(lr_hsi), hr_msi.roll((-phase, -phase), (2, 3))
+        fused = torch.stack([self._fuse_image(y, z, psf, srf) for y, z, srf in zip(lr_hsi, rolled, srfs, strict=True)])
+        return fused.roll((phase, phase), (2, 3)).to(dtype)
+
+    def _fuse_image(self, lr_hsi: Tensor, hr_msi: Tensor, psf: Tensor, srf: Tensor) -> Tensor:
+        """Y (bands, h, w), Z (msi_bands, H, W) -> (bands, H, W), float64, decimation phase 0."""
+        size = hr_msi.shape[1], hr_msi.shape[2]
+        atoms = learn_dictionary(lr_hsi.flatten(1), self.atoms, torch.Generator().manual_seed(self.seed))
+        if not atoms.shape[1]:  # an LR image without light
+            return lr_hsi.new_zeros(len(lr_hsi), *size)
+        span, d = torch.linalg.qr(atoms)  # from here on bands are axes of the span of D: (q, atoms), q <= atoms
+        lr = (span.T @ lr_hsi.flatten(1)).unflatten(1, lr_hsi.shape[1:])
+        data, neighbours = LowResolution(lr, psf, ratio_of(lr_hsi, hr_msi), size), similar_pixels(hr_msi)
+        seen, gram, eye = srf @ atoms, d.T @ d, torch.eye(d.shape[1]).to(d)
+        told, inner = seen.T @ hr_msi.flatten(1), seen.T @ seen
+
+        x = resize(lr[None], size)[0].flatten(1)
+        s, v2, v1, mu = torch.zeros_like(told), torch.zeros_like(told), torch.zeros_like(x), self.mu
+        for _ in range(self.iterations):
+            u = embedding_bag(neighbours[0], x.T.contiguous(), per_sample_weights=neighbours[1], mode="sum").T
+            right = told + d.T @ (self.eta1 * u + mu * x - v1 / 2) + mu * s + v2 / 2
+            a = torch.linalg.solve(inner + (self.eta1 + mu) * gram + mu * eye, right)
+            image = d @ a
+            x = data.nearest((image + v1 / (2 * mu)).unflatten(1, size), mu).flatten(1)
+            s = (a - (v2 + self.eta2) / (2 * mu)).clamp(min=0)
+            v1, v2, mu = v1 + 2 * mu * (image - x), v2 + 2 * mu * (s - a), mu * self.growth
+        return (span @ image).unflatten(1, size)
+
+
+class LowResolution:
+    """Blur and decimation K, circular, of phase 0, that lead to the LR image (q, h, w) from an HR image of ``size``."""
+
+    def __init__(self, lr_hsi: Tensor, psf: Tensor, ratio: int, size: tuple[int, int]) -> None:
+        self.ratio, self.lr = ratio, torch.fft.fft2(lr_hsi)
+        self.blur = transfer(psf, size)
+        self.energy = self._fold(self.blur.abs().square())
+
+    def nearest(self, target: Tensor, mu: float) -> Tensor:
+        """(q, H, W) -> (q, H, W): the x of least ``||lr - K x||^2 + mu ||x - target||^2``.
+
+        That is target + K' (K K' + mu I)^-1 (lr - K target); K K' is diagonal in the Fourier domain.
+        """
+        missing = (self.lr - self._fold(torch.fft.fft2(target).mul_(self.blur))) / (self.energy + mu)
+        step = missing.repeat(1, self.ratio, self.ratio).mul_(self.blur.conj())
+        return target + torch.fft.ifft2(step).real
+
+    def _fold(self, spectrum: Tensor) -> Tensor:
+        """What decimation does to a spectrum, (..., H, W) -> (..., h, w): the mean of those that come to lie together."""
+        return spectrum.unflatten(-2, (self.ratio, -1)).mean(-3).unflatten(-1, (self.ratio, -1)).mean(-2)
+
+
+def learn_dictionary(pixels: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Nonnegative atoms of norm 1 at most, from random pixels by alternation with their sparse codes.
+
+    Y (bands, n) -> D (bands, atoms): ``count`` atoms at most, no more than there are pixels with a positive value.
+    ``generator`` is on the CPU.
+    """
+    lit = pixels.clamp(min=0)  # noise may be negative, an atom may not
+    lit = lit[:, lit.norm(dim=0) > 0]
+    dictionary = lit[:, torch.randperm(lit.shape[1], generator=generator)[:count].to(lit.device)]
+    dictionary = dictionary / dictionary.norm(dim=0)
+    codes = pixels.new_zeros(dictionary.shape[1], pixels.shape[1])
+    for _ in range(ROUNDS if dictionary.numel() else 0):
+        codes = sparse_codes(dictionary, pixels, codes)
+        dictionary = updated_atoms(dictionary, pixels, codes)
+    return dictionary
+
+
+def sparse_codes(dictionary: Tensor, pixels: Tensor, start: Tensor, passes: int = PASSES) -> Tensor:
+    """The codes B >= 0 that minimise ``||Y - D B||^2 / 2 + lambda |B|_1``, by over-relaxed ADMM.
+
+    D (bands, atoms) of norms about 1, Y (bands, n), start (atoms, n) -> (atoms, n).
+    """
+    gram, target = dictionary.T @ dictionary, dictionary.T @ pixels - SPARSITY
+    inverse = torch.linalg.inv(gram + PENALTY * torch.eye(len(gram)).to(gram))
+    free, codes, dual = inverse @ target, start, torch.zeros_like(start)
+    for _ in range(passes):
+        mixed = torch.addmm(free, inverse, codes - dual, alpha=PENALTY * RELAXATION, beta=RELAXATION)
+        dual = mixed.add_(codes, alpha=1 - RELAXATION).add_(dual)
+        codes = dual.clamp(min=0)
+        dual = dual.clamp_(max=0)
+    return codes
+
+
+def updated_atoms(dictionary: Tensor, pixels: Tensor, codes: Tensor) -> Tensor:
+    """One round of the column updates, each seeing those before: D (bands, atoms), Y (bands, n), B (atoms, n) -> D.
+
+    ``d_k <- max(d_k + (Y - D B) b_k' / ||b_k||^2, 0)``, cut to norm 1; an atom that no pixel uses stays.
+    """
+    dictionary, cross, gram = dictionary.clone(), pixels @ codes.T, codes @ codes.T
+    for k, energy in enumerate(gram.diagonal().tolist()):
+        if energy > torch.finfo(gram.dtype).tiny:
+            atom = (dictionary[:, k] + (cross[:, k] - dictionary @ gram[:, k]) / energy).clamp(min=0)
+            dictionary[:, k] = atom / atom.norm().clamp(min=1)
+    return dictionary
+
+
+def similar_pixels(hr_msi: Tensor) -> tuple[Tensor, Tensor]:
+    """The pixels whose 3 x 3 patches are closest, the pixel itself among them, and their weights: W.
+
+    Z (msi_bands, H, W) -> indices (H W, SIMILAR) into its rows laid end to end, and as many weights that sum to 1 for each
+    pixel. The first three bands count; patches see the edges repeated.
+    """
+    height, width = hr_msi.shape[1:]
+    framed = pad(hr_msi[None, :3] * GREY, (1,) * 4, mode="replicate")[0]
+    reach = min(REACH, max(height, width) - 1)
+    far = pad(framed, (reach,) * 4, value=torch.inf)  # a patch that is not there is infinitely far
+    own = torch.arange(height * width, device=hr_msi.device).view(height, width)
+    best = hr_msi.new_full((SIMILAR, height, width), torch.inf)
+    index = own.expand(SIMILAR, -1, -1)
+    for i in range(2 * reach + 1):  # one row of the window at a time keeps memory within that of a cube
+        row = [best]
+        for j in range(2 * reach + 1):
+            apart = (far[:, i : i + height + 2, j : j + width + 2] - framed).square_().mean(0) / 9
+            apart = apart[:-2] + apart[1:-1] + apart[2:]
+            row.append((apart[:, :-2] + apart[:, 1:-1] + apart[:, 2:])[None])
+        shift = (i - reach) * width + torch.arange(-reach, reach + 1, device=own.device)
+        places = torch.cat([index, own + shift[:, None, None]])
+        best, kept = torch.cat(row).topk(SIMILAR, 0, largest=False)
+        index = places.gather(0, kept)
+    weight = (-best / DECAY).exp()  # 0 where a small image has no further pixel
+    index = torch.where(best.isfinite(), index, own)
+    return index.flatten(1).T.contiguous(), (weight / weight.sum(0)).flatten(1).T.contiguous()
+
+
+@register(
+    "nssr",
+    family="classical",
+    paper="Dong, Fu, Shi, Cao, Wu, Li, Li, Non-negative structured sparse representation (NSSR), IEEE TIP 2016",
+    year=2016,
+    fidelity="described",
+    source="magamig/hif-benchmarking@ef235704 (as described)",
+    note="Given PSF, SRF and phase; parameters of the release for ratio 4 and a Gaussian PSF; no back-projection at the end.",
+)
+def nssr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None, mode: str = "known",
+         atoms: int = 80, eta1: float = 0.015, eta2: float = 6e-5, mu: float = 2e-4, growth: float = 1.1,
+         iterations: int = 26, seed: int = 0) -> NSSR:
+    """Build it. The defaults are for ratio 4 and a Gaussian PSF of 8 x 8 and sigma 3.
+
+    For a uniform PSF of 4 x 4 the release takes ``eta1=0.025, eta2=8e-5, mu=1e-4, iterations=25``.
+
+    Args:
+        psf: (k, k), for ``mode="known"``.
+        srf: (msi_bands, bands), for ``mode="known"``.
+        phase: 0-based index of the first HR sample that decimation keeps, for ``mode="known"``.
+        mode: ``"known"`` responses or ``"blind"``.
+        atoms: of the dictionary at most.
+        eta1: weight of the distance to similar pixels.
+        eta2: weight of the sparsity.
+        mu: penalty of the ADMM at its start.
+        growth: factor of mu, an iteration.
+        iterations: of the ADMM.
+        seed: of the LR pixels that the dictionary starts from.
+
+    Raises:
+        MethodError: unknown mode; responses missing for ``"known"``; a setting that is not positive.
+    """
+    known = given_responses("nssr", mode, psf, srf, phase, atoms=atoms, eta1=eta1, eta2=eta2, mu=mu, growth=growth,
+                            iterations=iterations)
+    return NSSR(known, atoms, eta1, eta2, mu, growth, iterations, seed)
+
+
+@register(
+    "nssr-blind",
+    family="classical",
+    paper="Dong, Fu, Shi, Cao, Wu, Li, Li, Non-negative structured sparse representation (NSSR), IEEE TIP 2016",
+    year=2016,
+    fidelity="described",
+    source="magamig/hif-benchmarking@ef235704 (as described)",
+    note="Blind: SRF estimated, 7x7 Gaussian PSF of sigma 2, decimation phase 0 assumed; no back-projection at the end.",
+)
+def nssr_blind(atoms: int = 80, eta1: float = 0.015, eta2: float = 6e-5, mu: float = 2e-4, growth: float = 1.1,
+               iterations: int = 26, seed: int = 0) -> NSSR:
+    """Build :func:`nssr` without any response given."""
+    return nssr(mode="blind", atoms=atoms, eta1=eta1, eta2=eta2, mu=mu, growth=growth, iterations=iterations, seed=seed)
