@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmark.plan import PlanError, Study
 from benchmark.protocol import CLEAN, PAPER, noise
-from methods import available
+from methods import available, card
 
 METHODS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")
 SNR_DB = (45, 40, 35, 30, 25)
@@ -19,15 +19,14 @@ CLASSICAL = ("bicubic", "gs", "brovey", "gsa", "sfim-hs", "glp-hs", "gfpca", "cn
              "hysure", "hysure-blind", "map-smm", "lanaras", "lanaras-blind", "ltmr", "ltmr-blind", "lttr", "lttr-blind",
              "nssr", "nssr-blind")
 
-# Of the budget profile: what a step costs a CPU differs by a factor of 400.
+# Of the budget profile: what a step costs a CPU differs by a factor of 400. The dearest keep their published schedule.
 FEWER_STEPS = {
     "hyper-transformer": {"steps": 400, "lr": 1e-4},
     "hyper-refiner": {"steps": 300, "batch": 2},
-    **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "pzres-net", "s3rnet-teacher", "s3rnet-student",
-                                         "sspsr")},
-    **{name: {"steps": 100} for name in ("qrcode", "s3rnet-igarss")},
-    **{name: {"steps": 60, "log_every": 20} for name in ("fusion-mamba", "s3rnet-teacher-large", "s3rnet-student-large")},
-    "dhif-net": {"steps": 20, "log_every": 10},
+    **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "s3rnet-teacher", "s3rnet-student", "sspsr")},
+    **{name: {"steps": steps, "log_every": 25, "schedule": next(iter(card(name).recipes.values())).schedule}
+       for name, steps in (("fusion-mamba", 100), ("pzres-net", 100), ("qrcode", 100), ("s3rnet-igarss", 100),
+                           ("s3rnet-teacher-large", 100), ("s3rnet-student-large", 100), ("dhif-net", 40))},
 }
 
 STUDIES = {study.name: study for study in (
@@ -79,7 +78,8 @@ STUDIES = {study.name: study for study in (
                 "that each learns, not which is best",
                 "Fewer steps, for their cost on a CPU: " + "; ".join(
                     f"{steps} for {', '.join(name for name in FEWER_STEPS if FEWER_STEPS[name]['steps'] == steps)}"
-                    for steps in sorted({each["steps"] for each in FEWER_STEPS.values()}, reverse=True)),
+                    for steps in sorted({each["steps"] for each in FEWER_STEPS.values()}, reverse=True))
+                + "; those with 100 or fewer keep their published schedule",
                 "HyperRefiner had two crops a step, since it normalises over the batch; HyperTransformer its published rate of "
                 "1e-4, since 1e-3 diverges"),
     ),
