@@ -277,6 +277,7 @@ class Refinement(Task):
 
     def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
         super().__init__(models, recipe)
+        self.rest = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "schedule": recipe.schedule}
         bands = self.network.conv_tailf.out_channels
         # A 1x1 convolution at PyTorch's initialisation, never trained; its bias cancels. The seed is the release's.
         projection = torch.rand(bands, generator=torch.Generator().manual_seed(7)) * 2 - 1
@@ -288,13 +289,13 @@ class Refinement(Task):
         return self.members[self.names[0]]
 
     def parameter_groups(self) -> list[dict]:
-        """The release's two optimisers as parameter groups: the autoencoder, the rest; each with its schedule."""
+        """The release's two optimisers as parameter groups: the autoencoder, and the rest as the recipe says."""
         autoencoder = list(self.network.AE.parameters())
         ids = {id(parameter) for parameter in autoencoder}
         rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
         return [
             {"params": autoencoder, "lr": 5e-3, "weight_decay": 0.0, "schedule": "step:2000:0.95"},
-            {"params": rest, "lr": 1e-4, "weight_decay": 1e-4, "schedule": "step:2000:0.1"},
+            {"params": rest, **self.rest},
         ]
 
     def fidelity(self, estimate: Tensor, reference: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """HyperRefiner against the recorded outputs of its release, its tiles, its loss and its quirks."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -143,7 +145,7 @@ def test_projection_is_fixed_and_never_trained():
 
 def test_parameter_groups_hold_every_parameter_once():
     model = small()
-    recipe = card("hyper-refiner").recipes["release"]
+    recipe = dataclasses.replace(card("hyper-refiner").recipes["release"], lr=3e-4, schedule="cosine")  # a study's own
     autoencoder, rest = recipe.task({"hyper-refiner": model}, recipe).parameter_groups()
     assert autoencoder["lr"] == 5e-3
     assert (rest["lr"], rest["weight_decay"], rest["schedule"]) == (recipe.lr, recipe.weight_decay, recipe.schedule)
