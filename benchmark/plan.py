@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -255,12 +255,19 @@ def source_digest(module: str) -> str:
         name = waiting.pop()
         if name in trees or name == "methods.registry":
             continue
-        tree = ast.parse(Path(sys.modules[name].__file__ or "").read_text())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("methods"):
-                imported = [f"{node.module}.{alias.name}" for alias in node.names]
-                waiting += [m for m in [node.module, *imported] if m in sys.modules and m != "methods"]
-            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-                node.body = node.body[1:]
-        trees[name] = ast.dump(tree)
+        path = Path(sys.modules[name].__file__ or "")
+        trees[name], imported = _parsed(path, path.stat().st_mtime_ns)
+        waiting += [m for m in imported if m in sys.modules and m != "methods"]
     return hashlib.sha256("".join(trees[name] for name in sorted(trees)).encode()).hexdigest()
+
+
+@cache
+def _parsed(path: Path, _modified: int) -> tuple[str, tuple[str, ...]]:
+    """A file's syntax tree without docstrings, and the names that may be ``methods`` modules it imports."""
+    tree, imported = ast.parse(path.read_text()), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("methods"):
+            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return ast.dump(tree), tuple(imported)

@@ -38,7 +38,7 @@ STUDIES = {study.name: study for study in (
         dataset="synthetic",
         dataset_options={"size": 64, "train": 4, "val": 1, "test": 2},
         protocol=replace(PAPER, hr_size=64),
-        scenarios=ROBUSTNESS,
+        scenarios=(CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr_db in (45, 35, 25))),
         training={"steps": 300, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 40},
         arguments=SMALL,
         cost_lr_size=16,
