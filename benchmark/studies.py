@@ -39,10 +39,10 @@ STUDIES = {study.name: study for study in (
         dataset_options={"size": 64, "train": 4, "val": 1, "test": 2},
         protocol=replace(PAPER, hr_size=64),
         scenarios=(CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr_db in (45, 35, 25))),
-        training={"steps": 300, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 40},
+        training={"steps": 150, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 30},
         arguments=SMALL,
         cost_lr_size=16,
-        labels=("Quick profile: procedural scenes of 64x64 pixels, reduced networks (width 16 of 86) and 300 training steps; "
+        labels=("Quick profile: procedural scenes of 64x64 pixels, reduced networks (width 16 of 86) and 150 training steps; "
                 "the numbers show that everything runs and are not comparable with the papers",),
     ),
     Study(
