@@ -194,11 +194,14 @@ def accuracy(section: Section) -> list[Table]:
         printed = section.published.get(method, {}).get(msi_bands, {})
         cells |= {f"{key}_published": Cell(float(printed[name])) for key, name in PUBLISHED.items() if name in printed}
         rows[msi_bands, method] = cells
+    measured = [*shown, *COUNTS, *(timing for timing, _, _ in timings)]
+    last = {column.key.partition("@")[0]: column for column in measured}  # one a machine: what is printed stands behind them
     columns: list[Column] = []
-    for column in [*shown, *COUNTS, *(timing for timing, _, _ in timings)]:
-        key = f"{column.key}_published"
+    for column in measured:
+        base = column.key.partition("@")[0]
+        key = f"{base}_published"
         columns.append(column)
-        if any(key in cells for cells in rows.values()):
+        if last[base] is column and any(key in cells for cells in rows.values()):
             columns.append(replace(column, key=key, label="published", better="", published=True))
     words = ["Clean scenes: quality and cost."]
     words += ["Published: as printed in the papers, measured there on other scenes and machines."] if any(

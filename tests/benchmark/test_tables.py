@@ -294,6 +294,15 @@ def test_what_is_optimised_for_each_image_is_timed_where_it_is_scored():
     assert times[4, "cucanet"].value == pytest.approx(0.2) and "scored images" in times[4, "cucanet"].notes[-1]
 
 
+def test_a_printed_time_stands_once_behind_those_of_all_machines():
+    rows = [row("gsa", 1.0), row("cucanet", 1.0)]
+    costs = [cost("gsa"), cost("gsa", device="cuda"), cost("cucanet", seconds_median=math.nan)]
+    table = tables.accuracy(section(rows, costs, {"cucanet": {4: {"seconds": 2070}}}))[0]
+    keys = [column.key for column in table.columns if column.key.startswith("seconds")]
+    assert keys == ["seconds_median@cpu-float32", "seconds_median@cuda-float32", "seconds_median_published"]
+    assert cells(table, "seconds_median_published")[4, "cucanet"].value == 2070
+
+
 def timed(method, recording, case="case1", verdict="equals its reference", **values):
     return {"method": method, "recording": recording, "case": case, "msi_bands": 4, "psnr_db": 30.0, "psnr_recorded": 30.0,
             "sam_deg": 1.0, "sam_recorded": 1.0, "sample_difference": 1e-14, "seconds": 0.5, "seconds_recorded": 4.0,
