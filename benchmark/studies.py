@@ -105,7 +105,7 @@ STUDIES = {study.name: study for study in (
         scenarios=(CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25)),
         arguments={"cucanet": {"iterations": 400}},
         labels=("uSDN and u2MDN have the iterations of their releases. CUCaNet was given 400 an image of its 10,000 (0.55 s "
-                "each on a CPU core): its scores are far from what it reaches",
+                "each on a CPU core; all take 2,070 s in its paper): its scores are far from what it reaches",
                 "uSDN stops by a self-supervised rule, its oracle row by the errors against the reference, as published",
                 "Seconds an image were taken on one core of a CPU that did other work as well, the published ones at 256x256 "
                 "pixels on a GPU"),
