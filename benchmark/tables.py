@@ -72,8 +72,8 @@ RECORDED = (
     Column("seconds_recorded", "recorded", "s", "", None, published=True),
     Column("times_faster", "Times faster", "", "", 1),
 )
-CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and 40 dB)", "case1": "the small case (64x64 pixels, 60 bands)",
-         "case1_noisy": "the small case with noise"}
+CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and 40 dB)",
+         "case1": "the small case (64x64 pixels, 60 bands)", "case1_noisy": "the small case with noise"}
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
 PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
