@@ -15,9 +15,6 @@ ROBUSTNESS = (CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") fo
 
 # Widths and depths of the quick profile: the same network with an eighth of its channels and fewer groups.
 SMALL = {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16, "depths": (1, 1, 1, 1)}}
-CLASSICAL = ("bicubic", "gs", "brovey", "gsa", "sfim-hs", "glp-hs", "gfpca", "cnmf", "cnmf-blind", "fuse", "fuse-blind",
-             "hysure", "hysure-blind", "map-smm", "lanaras", "lanaras-blind", "ltmr", "ltmr-blind", "lttr", "lttr-blind",
-             "nssr", "nssr-blind")
 
 # Of the budget profile: what a step costs a CPU differs by a factor of 400. The dearest keep their published schedule.
 FEWER_STEPS = {
@@ -86,7 +83,7 @@ STUDIES = {study.name: study for study in (
     Study(
         name="classical",
         title="Training-free methods on real AVIRIS scenes",
-        methods=CLASSICAL,
+        methods=tuple(available("classical")),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
@@ -97,7 +94,7 @@ STUDIES = {study.name: study for study in (
     Study(
         name="unsupervised",
         title="Optimised for each image, without a reference",
-        methods=("bicubic", "gsa", "usdn", "usdn-oracle", "u2mdn", "cucanet"),
+        methods=("bicubic", "gsa", *available("unsupervised")),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         msi_bands=(4,),
@@ -105,10 +102,10 @@ STUDIES = {study.name: study for study in (
         scenarios=(CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25)),
         arguments={"cucanet": {"iterations": 400}},
         labels=("uSDN and u2MDN have the iterations of their releases. CUCaNet was given 400 an image of its 10,000 (0.55 s "
-                "each on a CPU core; all take 2,070 s in its paper): its scores are far from what it reaches",
+                "each on a CPU core; all take 2,070 s in the published table): its scores are far from what it reaches",
                 "uSDN stops by a self-supervised rule, its oracle row by the errors against the reference, as published",
-                "Seconds an image were taken on one core of a CPU that did other work as well, the published ones at 256x256 "
-                "pixels on a GPU"),
+                "Seconds an image were taken on one core of a CPU that did other work as well, the published ones are of "
+                "256x256 pixels on the machines of their authors"),
     ),
     Study(
         name="paper",

@@ -72,8 +72,8 @@ RECORDED = (
     Column("seconds_recorded", "recorded", "s", "", None, published=True),
     Column("times_faster", "Times faster", "", "", 1),
 )
-CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and 40 dB)",
-         "case1": "the small case (64x64 pixels, 60 bands)", "case1_noisy": "the small case with noise"}
+RECORDED_CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and 40 dB)",
+                  "case1": "the small case (64x64 pixels, 60 bands)", "case1_noisy": "the small case with noise"}
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
 PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
@@ -272,22 +272,22 @@ def fidelity(section: Section) -> list[Table]:
 
 def recorded(section: Section) -> list[Table]:
     """Each training-free method beside its reference toolbox: scores, samples and seconds, one table a recorded case."""
-    rows = section.recorded[section.recorded["method"].isin(section.methods)] if len(section.recorded) else section.recorded
-    made = []
-    for case, words in CASES.items():
+    if section.recorded.empty:
+        return []
+    made, rows = [], section.recorded[section.recorded["method"].isin(section.methods)]
+    for case in sorted(set(rows["case"]), key=[*RECORDED_CASES, *sorted(set(rows["case"]))].index):
+        here, words = rows[rows["case"] == case], RECORDED_CASES.get(case, case)
         lines = []
-        for row in rows[rows["case"] == case].to_dict("records") if len(rows) else ():
+        for row in here.to_dict("records"):
             figures = {column.key: Cell(float(row[column.key])) for column in RECORDED}
             if row["verdict"] != "equals its reference":
                 figures["psnr_db"] = replace(figures["psnr_db"], notes=(row["verdict"],))
             lines.append((int(row["msi_bands"]), f"{row['method']}: {row['recording']}", tuple(figures.values())))
-        if lines:
-            threads = ", ".join(sorted({str(row) for row in rows["threads"]}))
-            revisions = ", ".join(sorted({str(revision)[:12] for revision in rows["revision"]}))
-            made.append(Table(
-                f"study-recorded-{case.replace('_', '-')}", f"Against the reference toolboxes, {words}",
-                f"Method and name of its recording; {words}. Recorded: the toolboxes' own code in GNU Octave, one thread of "
-                f"another machine. Here: {threads} thread, code {revisions}.", RECORDED, tuple(lines)))
+        threads, revisions = (", ".join(sorted({str(one)[:12] for one in here[key]})) for key in ("threads", "revision"))
+        made.append(Table(
+            f"study-recorded-{case.replace('_', '-')}", f"Against the reference toolboxes, {words}",
+            f"Method and name of its recording; {words}. Recorded: the toolboxes' own code (GNU Octave; those ending in 'py' "
+            f"Python), one thread. Here: threads {threads}, code {revisions}.", RECORDED, tuple(lines)))
     return made
 
 

@@ -70,8 +70,8 @@ class Method:
         build: called with those of the :data:`STANDARD` arguments that it declares, and its own overrides.
         paper: authors, title or short name, venue.
         year: of the paper.
-        fidelity: ``"release"`` (equal to the authors' code), ``"described"`` (no public code) or ``"reference"``
-            (equal to a public toolbox).
+        fidelity: ``"release"`` (equal to the authors' code), ``"described"`` (built from a description, nothing
+            recorded to compare with) or ``"reference"`` (equal to a public toolbox).
         source: repository and commit the figures of ``fidelity`` come from.
         published: figures of the paper by MSI band count: ``{4: {"parameters": 26.81e6, "macs": 941.77e9}}``.
         input_range: value range of the network's own inputs and outputs; :func:`fuse` maps it.
