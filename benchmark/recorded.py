@@ -82,7 +82,7 @@ def recorded(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
 
 def row(each: Recorded, name: str, case: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
     """One method on one case beside its recording."""
-    lr_hsi, hr_msi, reference = (_tensor(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
     model = create(each.method, bands=lr_hsi.shape[1], msi_bands=hr_msi.shape[1], ratio=case["scale"],
                    psf=torch.from_numpy(case["psf"]), srf=torch.from_numpy(case["srf"]), phase=case["offset"],
                    **each.arguments(case))
@@ -122,6 +122,6 @@ def verdict(
     return f"{psnr_db - recorded_db:+.2f} dB from its reference"
 
 
-def _tensor(cube: np.ndarray) -> Tensor:
-    """(H, W, bands) -> (1, bands, H, W)."""
+def as_image(cube: np.ndarray) -> Tensor:
+    """A cube of a recorded case as methods take it: (H, W, bands) -> (1, bands, H, W)."""
     return torch.from_numpy(cube).permute(2, 0, 1)[None]

@@ -9,17 +9,13 @@ import torch
 
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.resample import resize
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"bicubic": "Bicubic", "gsa": "GSA"}
-
-
-def tensor(cube: np.ndarray) -> torch.Tensor:
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def random_pair(seed=0, bands=7, msi_bands=3, side=6, ratio=4, batch=1):
@@ -42,7 +38,7 @@ def build(name, lr_hsi, hr_msi):
 @pytest.mark.parametrize("case_name", list(MAKE))
 def test_golden(case_name, name):
     case, golden = MAKE[case_name](), GOLDEN[case_name]["results"][NAMES[name]]
-    lr_hsi, hr_msi, reference = (tensor(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
     fused = fuse(build(name, lr_hsi, hr_msi), lr_hsi, hr_msi)
     samples = fused[0].permute(1, 2, 0).numpy()[tuple(sample_indices(case["hr_hsi"].shape).T)]
     assert np.abs(samples - golden["samples"]).max() < golden["suggested_sample_tolerance"]

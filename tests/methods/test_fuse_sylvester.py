@@ -11,6 +11,7 @@ from scipy.interpolate import CubicSpline
 import methods.fuse_sylvester  # noqa: F401
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.fuse_sylvester import release_psf, spline_weights
@@ -20,11 +21,6 @@ from methods.sylvester import Sylvester, signal_axes
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
-
-
-def tensor(cube):
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def images(seed=0, bands=6, msi_bands=2, size=(4, 6), ratio=2, batch=1):
@@ -57,7 +53,7 @@ def build(name, lr_hsi, hr_msi, phase=1, **options):
 @pytest.mark.parametrize("name, key", [("fuse", "FUSEknown"), ("fuse-blind", "FUSE")])
 def test_golden(name, key, case_name, dtype):
     case, golden = CASES[case_name](), GOLDEN[case_name]["results"][key]
-    lr_hsi, hr_msi, reference = (tensor(case[k]) for k in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[k]) for k in ("lr_hsi", "hr_msi", "hr_hsi"))
     told = {k: torch.from_numpy(case[k]).to(dtype) for k in ("psf", "srf")} | {"phase": case["offset"]}
     model = create(name, bands=60, msi_bands=4, **(told if name == "fuse" else {}))
     fused = fuse(model, lr_hsi.to(dtype), hr_msi.to(dtype))

@@ -11,6 +11,7 @@ from scipy.ndimage import convolve1d
 import methods.gfpca
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.gfpca import HALF_FILTER
 from methods.registry import MethodError
@@ -18,11 +19,6 @@ from methods.registry import MethodError
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"gfpca": "GFPCApy", "gs": "GSpy", "brovey": "Broveypy"}
-
-
-def tensor(cube: np.ndarray) -> torch.Tensor:
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def random_pair(seed=0, bands=5, msi_bands=3, size=(4, 6), ratio=4, batch=1):
@@ -43,7 +39,7 @@ def run(name, lr_hsi, hr_msi, **overrides):
 @pytest.mark.parametrize("case_name", list(MAKE))
 def test_golden(case_name, name):
     case, golden = MAKE[case_name](), GOLDEN[case_name]["results"][NAMES[name]]
-    lr_hsi, hr_msi, reference = (tensor(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
     fused = run(name, lr_hsi, hr_msi, clip=True)
     samples = fused[0].permute(1, 2, 0).numpy()[tuple(sample_indices(case["hr_hsi"].shape).T)]
     assert np.abs(samples - golden["samples"]).max() < golden["suggested_sample_tolerance"]

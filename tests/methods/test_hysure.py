@@ -10,6 +10,7 @@ import torch
 import methods.hysure  # noqa: F401
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_hysure, estimate_srf
 from methods.registry import MethodError
@@ -19,11 +20,6 @@ from methods.unmixing import vca
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 METRICS = {"psnr_db": "psnr", "sam_deg": "sam", "rmse_unit": "rmse", "ergas": "ergas"}
-
-
-def tensor(cube):
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def random_pair(seed=0, bands=7, msi_bands=3, low=(6, 5), ratio=4, batch=1):
@@ -50,7 +46,7 @@ def build(name, lr_hsi, hr_msi, **options):
 @pytest.mark.parametrize("case_name", list(MAKE))
 def test_golden_with_given_responses(case_name):
     case, golden = MAKE[case_name](), GOLDEN[case_name]["results"]["HySureKnown"]
-    lr_hsi, hr_msi, reference = (tensor(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
     psf, srf = (torch.from_numpy(case[key]) for key in ("psf", "srf"))
     options = {"psf": psf, "srf": srf, "phase": case["offset"], "endmembers": 8, "basis": "svd"}
     fused = fuse(build("hysure", lr_hsi, hr_msi, **options), lr_hsi, hr_msi)
@@ -72,7 +68,7 @@ def test_golden_blind(endmembers, key):
     """The random part is the VCA basis. Five seeds: their mean lies within the recorded range of five runs, and each of them
     within that range widened by its own width."""
     case, golden = make_noisy_case(), GOLDEN["case1_noisy"]["results"][key]
-    lr_hsi, hr_msi, reference = (tensor(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
     runs = []
     for seed in range(5):
         fused = fuse(build("hysure-blind", lr_hsi, hr_msi, endmembers=endmembers, seed=seed), lr_hsi, hr_msi)
@@ -93,7 +89,7 @@ def test_golden_blind(endmembers, key):
 def test_golden_blind_on_noise_free_data():
     """Eight dimensions, ten endmembers: two are as good as any. Hence only the mean, within twice the recorded spread."""
     case, golden = make_case(), GOLDEN["case1"]["results"]["HySure10"]
-    lr_hsi, hr_msi, reference = (tensor(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
     models = [build("hysure-blind", lr_hsi, hr_msi, endmembers=10, seed=seed) for seed in range(5)]
     runs = [measure(fuse(model, lr_hsi, hr_msi), reference) for model in models]
     for column, name in METRICS.items():
@@ -105,7 +101,7 @@ def test_golden_blind_on_noise_free_data():
 @pytest.mark.parametrize("basis", ["vca", "svd"])
 def test_noise_free_data_with_any_number_of_endmembers(basis):
     case = make_case()
-    lr_hsi, hr_msi, reference = (tensor(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
     psf, srf = (torch.from_numpy(case[key]) for key in ("psf", "srf"))
     model = build("hysure", lr_hsi, hr_msi, psf=psf, srf=srf, phase=1, basis=basis)  # 30, of 8 dimensions
     fused = fuse(model, lr_hsi, hr_msi)
@@ -226,7 +222,7 @@ def test_blind_is_known_with_estimated_responses(ratio, low, aligned):
 
 def test_an_aligned_psf_is_better():
     case = make_noisy_case()
-    lr_hsi, hr_msi, reference = (tensor(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[name]) for name in ("lr_hsi", "hr_msi", "hr_hsi"))
     scores = [
         measure(fuse(build("hysure-blind", lr_hsi, hr_msi, endmembers=10, aligned=aligned), lr_hsi, hr_msi), reference)
         for aligned in (False, True)

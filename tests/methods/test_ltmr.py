@@ -11,6 +11,7 @@ import methods.ltmr
 import methods.lttr  # noqa: F401
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.registry import MethodError
@@ -23,11 +24,6 @@ CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
 NAMES = ["ltmr", "lttr"]
 ENTRIES = ["ltmr", "lttr", "ltmr-blind", "lttr-blind"]
-
-
-def tensor(cube):
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def images(seed=0, bands=4, msi_bands=2, size=(4, 5), ratio=4, batch=1):
@@ -61,7 +57,7 @@ def build(name, lr_hsi, hr_msi, phase=1, **options):
 @pytest.mark.parametrize("name", NAMES)
 def test_golden(name, case_name, dtype):
     case, golden = CASES[case_name](), GOLDEN[case_name]["results"][name.upper()]
-    lr_hsi, hr_msi, reference = (tensor(case[k]) for k in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[k]) for k in ("lr_hsi", "hr_msi", "hr_hsi"))
     told = {k: torch.from_numpy(case[k]).to(dtype) for k in ("psf", "srf")} | {"phase": case["offset"]}
     fused = fuse(create(name, bands=60, msi_bands=4, **told), lr_hsi.to(dtype), hr_msi.to(dtype))
     assert fused.dtype == dtype

@@ -12,6 +12,7 @@ from scipy.stats import chi2, multivariate_normal
 
 from benchmark.classical_case import make_case, make_noisy_case, sample_indices
 from benchmark.metrics import measure
+from benchmark.recorded import as_image
 from methods import create, fuse, map_smm
 from methods.hypersharpening import denoise_bands
 from methods.registry import MethodError
@@ -19,11 +20,6 @@ from methods.resample import resize
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
-
-
-def tensor(cube: np.ndarray) -> torch.Tensor:
-    """(H, W, bands) -> (1, bands, H, W)."""
-    return torch.from_numpy(cube).permute(2, 0, 1)[None]
 
 
 def random_pair(seed=0, bands=9, msi_bands=3, size=(10, 12), ratio=4, batch=1, rank=8):
@@ -49,7 +45,7 @@ def run(lr_hsi, hr_msi, **overrides):
 
 def against_recording(case, golden, dtype=torch.float64):
     """Largest difference of the samples, and the metrics of both."""
-    lr_hsi, hr_msi, reference = (tensor(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
+    lr_hsi, hr_msi, reference = (as_image(case[key]) for key in ("lr_hsi", "hr_msi", "hr_hsi"))
     fused = run(lr_hsi.to(dtype), hr_msi.to(dtype))
     assert fused.dtype == dtype
     samples = fused[0].permute(1, 2, 0).numpy()[tuple(sample_indices(case["hr_hsi"].shape).T)]
