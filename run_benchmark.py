@@ -24,13 +24,14 @@ from lightning_fabric import Fabric
 
 import datasets
 import methods
-from benchmark import gather, store
+from benchmark import store
 from benchmark.execute import device_name, execute, pending, preflight
-from benchmark.fidelity import fidelity
+from benchmark.fidelity.networks import fidelity
+from benchmark.fidelity.toolboxes import recorded
+from benchmark.page import facts as gather
 from benchmark.pair import fuse_pair, load_pair, picture, responses
 from benchmark.plan import PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
-from benchmark.recorded import recorded
 from benchmark.studies import STUDIES, study
 from datasets import SceneError
 from methods.estimation import ESTIMATORS

@@ -30,5 +30,5 @@ def test_no_arrow_points_the_other_way():
 
 
 def test_reports_never_load_a_model():
-    for name in ("tables", "plots", "report"):
-        assert not set(imported(ROOT / "benchmark" / f"{name}.py")) & {"torch", "methods", "datasets"}
+    for name in ("cells", "formats", "tables", "plots", "render"):
+        assert not set(imported(ROOT / "benchmark/page" / f"{name}.py")) & {"torch", "methods", "datasets"}

@@ -7,8 +7,8 @@ import pandas as pd
 import torch
 
 import run_benchmark
-from benchmark import fidelity as module
-from benchmark.golden import load_case
+from benchmark.fidelity import networks as module
+from benchmark.fidelity.recordings import load_case
 from methods import available, card
 
 

@@ -1,18 +1,16 @@
 """The metrics against the release's recorded figures, a plain loop, scikit-image, and what must hold for any metric."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from benchmark.golden import probe
+from benchmark.fidelity.recordings import load_case, probe
 from benchmark.metrics import METRICS, PSNR_CEILING_DB, ergas, measure, psnr, rmse, sam, ssim
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "s3rnet_metrics_losses.json").read_text())["metrics"]
+GOLDEN = load_case("s3rnet_metrics_losses")["metrics"]
 
 
 @pytest.fixture

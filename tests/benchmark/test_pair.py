@@ -7,7 +7,7 @@ import torch
 
 import run_benchmark
 from benchmark import pair as module
-from benchmark.classical_case import make_case
+from benchmark.fidelity.cases import make_case
 from benchmark.pair import Pair, judge, load_pair, similarity
 from datasets import SceneError
 

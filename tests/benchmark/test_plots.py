@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from test_tables import row
 
-from benchmark import plots, tables
+from benchmark.page import plots, tables
 
 
 def section(rows, curves=(), **meta):

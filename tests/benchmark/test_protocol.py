@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmark.golden import probe
+from benchmark.fidelity.recordings import probe
 from benchmark.protocol import (
     CLEAN,
     PAPER,
@@ -129,7 +129,7 @@ def test_asked_snr_is_measured_snr(domain, snr_db):
 
 
 def test_noise_levels_are_the_release_s():
-    recorded = json.loads((Path(__file__).parents[1] / "golden/s3rnet_metrics_losses.json").read_text())["noise"]
+    recorded = json.loads((Path(__file__).parents[2] / "benchmark/fidelity/golden/s3rnet_metrics_losses.json").read_text())["noise"]
     image = probe("n1", (1, 172, 16, 16))
     for snr_db, values in recorded["noise_std"].items():
         for domain in ("unit", "signed"):

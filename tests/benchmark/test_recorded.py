@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 import run_benchmark
-from benchmark import recorded as module
-from benchmark.golden import FOLDER
-from benchmark.recorded import Recorded, recorded, verdict
+from benchmark.fidelity import toolboxes as module
+from benchmark.fidelity.recordings import FOLDER
+from benchmark.fidelity.toolboxes import Recorded, recorded, verdict
 from methods import available, card
 
 RECORDINGS = json.loads((FOLDER / "classical.json").read_text())["cases"]

@@ -5,9 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from benchmark import formats, tables
-from benchmark.cells import STALE, Cell
-from benchmark.tables import Column, Table
+from benchmark.page import formats, tables
+from benchmark.page.cells import STALE, Cell
+from benchmark.page.tables import Column, Table
 
 INF = math.inf
 METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")

@@ -1,19 +1,18 @@
 """Resizing, bicubic and GSA against recorded outputs of the reference toolbox and against plain second versions."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.resample import resize
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"bicubic": "Bicubic", "gsa": "GSA"}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.classical_case import make_case
+from benchmark.fidelity.cases import make_case
 from benchmark.metrics import psnr
 from methods.co_cnmf import abundance_step, cell_weights, co_cnmf, endmember_step, hypercsi
 from methods.registry import MethodError

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 import methods.cucanet as module
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create, fuse
 from methods.cucanet import CUCaNet, adam, divergence, loss_terms, rate_factor, update
 from methods.per_image import fuse_each, iterations, report

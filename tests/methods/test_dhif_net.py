@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import methods.dhif_net  # noqa: F401  (registers it)
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods.dhif_net import separable_filter
 from methods.registry import MethodError, card, create
 

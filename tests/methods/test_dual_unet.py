@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import methods.dual_unet  # noqa: F401  (registers it)
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods.registry import MethodError, create
 
 CASE = load_case("dual_unet")

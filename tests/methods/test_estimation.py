@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import lsq_linear
 
-from benchmark.classical_case import make_case, make_noisy_case
+from benchmark.fidelity.cases import make_case, make_noisy_case
 from methods.estimation import ESTIMATORS, estimate_hysure, estimate_l1, estimate_srf, remove_offset
 from methods.registry import MethodError
 from methods.responses import gaussian_decimate, gaussian_psf, transfer

@@ -1,7 +1,5 @@
 """FUSE and its solver: recorded outputs of the reference toolbox, dense normal equations, and data that break solvers."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +7,17 @@ import torch
 from scipy.interpolate import CubicSpline
 
 import methods.fuse_sylvester  # noqa: F401
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.fuse_sylvester import release_psf, spline_weights
 from methods.registry import MethodError
 from methods.sylvester import Sylvester, signal_axes
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import methods.fusformer  # noqa: F401 (registers it)
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.registry import MethodError
 

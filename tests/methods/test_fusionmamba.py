@@ -6,7 +6,7 @@ import torch
 from torch.nn import functional as F
 
 import methods.fusionmamba  # noqa: F401
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.fusionmamba import SCANS, Mamba, scan_orders
 from methods.registry import MethodError

@@ -1,7 +1,5 @@
 """GFPCA, GS and Brovey against recorded outputs and against plain second versions with loops, NumPy and SciPy."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,14 +7,15 @@ import torch
 from scipy.ndimage import convolve1d
 
 import methods.gfpca
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.gfpca import HALF_FILTER
 from methods.registry import MethodError
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"gfpca": "GFPCApy", "gs": "GSpy", "brovey": "Broveypy"}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create, load_release
 from methods.hyfusion import ERFB, SwinBlock, from_windows, shift_mask, to_windows
 from methods.registry import MethodError

@@ -1,7 +1,5 @@
 """SFIM-HS, GLP-HS and denoising against recorded outputs and against plain second versions with NumPy and SciPy."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +9,17 @@ from scipy.optimize import nnls
 from scipy.signal import firwin
 
 import methods.hypersharpening
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.hypersharpening import denoise_bands
 from methods.registry import MethodError
 from methods.resample import resize
 from methods.responses import gaussian_decimate
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"sfim-hs": "SFIMHS", "glp-hs": "GLPHS"}
 

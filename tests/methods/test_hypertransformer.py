@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import card, create
 from methods.hypertransformer import MultiScale, RawAttention, normalised_l1
 from methods.registry import MethodError

@@ -1,23 +1,22 @@
 """HySure against recorded outputs of the reference toolbox and against ADMM step by step."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import methods.hysure  # noqa: F401
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_hysure, estimate_srf
 from methods.registry import MethodError
 from methods.responses import gaussian_psf
 from methods.unmixing import vca
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 METRICS = {"psnr_db": "psnr", "sam_deg": "sam", "rmse_unit": "rmse", "ergas": "ergas"}
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark.golden import probe
+from benchmark.fidelity.recordings import probe
 from methods import losses
 
 
 @pytest.mark.golden
 def test_release_forms_are_the_release_s():
-    recorded = json.loads((Path(__file__).parents[1] / "golden/s3rnet_metrics_losses.json").read_text())["losses"]
+    recorded = json.loads((Path(__file__).parents[2] / "benchmark/fidelity/golden/s3rnet_metrics_losses.json").read_text())["losses"]
     y = 2 * probe("l1_y", (2, 172, 16, 16)) - 1
     estimate = y + 0.4 * (probe("l1_e", (2, 172, 16, 16)) - 0.5)
     student = 4 * probe("l1_fs", (2, 172, 16, 16)) - 2

@@ -1,7 +1,5 @@
 """LTMR and LTTR: recorded outputs of the reference, plain versions with dense solves and full SVDs, unkind data."""
 
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +7,10 @@ import torch
 
 import methods.ltmr
 import methods.lttr  # noqa: F401
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.registry import MethodError
@@ -19,7 +18,7 @@ from methods.resample import resize
 from methods.responses import gaussian_psf
 from methods.tensor_prior import Overlap, kmeans, patch_places, shrink, shrink_large
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
 NAMES = ["ltmr", "lttr"]

@@ -1,8 +1,6 @@
 """MAP-SMM against recorded outputs, and its steps against loops over pixels with NumPy and SciPy."""
 
 import itertools
-import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +8,16 @@ import torch
 from scipy.linalg import block_diag
 from scipy.stats import chi2, multivariate_normal
 
-from benchmark.classical_case import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.cases import make_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import load_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse, map_smm
 from methods.hypersharpening import denoise_bands
 from methods.registry import MethodError
 from methods.resample import resize
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "classical.json").read_text())["cases"]
+GOLDEN = load_case("classical")["cases"]
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.mssjfl import ChannelAttention
 from methods.registry import MethodError

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from benchmark.classical_case import make_case, make_noisy_case
+from benchmark.fidelity.cases import make_case, make_noisy_case
+from benchmark.fidelity.toolboxes import as_image
 from benchmark.metrics import measure
-from benchmark.recorded import as_image
 from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.nssr import LowResolution, learn_dictionary, similar_pixels, sparse_codes, updated_atoms

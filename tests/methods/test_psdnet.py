@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from benchmark.golden import filled, inputs, load_case, probe, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, probe, relative_difference
 from methods import card, create
 from methods.psdnet import COLUMNS, ROWS, TrainStudent, TrainTeacher, blend, split
 from methods.registry import MethodError

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import methods.pzres_net  # noqa: F401  (registers it)
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods.pzres_net import spread
 from methods.registry import MethodError, card, create, load_release
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create, fuse, load_release, losses
 from methods.co_cnmf import co_cnmf
 from methods.qrcode import joint_loss

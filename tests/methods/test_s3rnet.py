@@ -5,7 +5,7 @@ import torch
 from fvcore.nn import FlopCountAnalysis
 
 from benchmark.complexity import multiply_adds, used_parameters
-from benchmark.golden import filled, load_case, probe, relative_difference
+from benchmark.fidelity.recordings import filled, load_case, probe, relative_difference
 from methods import create, load_release
 from methods.registry import MethodError
 

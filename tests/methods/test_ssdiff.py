@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import methods.ssdiff  # noqa: F401
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import card, create
 from methods.registry import MethodError
 from methods.ssdiff import embed_time, scale_lowest_frequencies

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import methods.sspsr  # noqa: F401  (registers it)
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods.registry import MethodError, card, create
 from methods.sspsr import hybrid_loss
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import methods.u2net  # noqa: F401
-from benchmark.golden import filled, inputs, load_case, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.registry import MethodError
 

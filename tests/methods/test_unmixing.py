@@ -6,7 +6,7 @@ import scipy.linalg
 import scipy.optimize
 import torch
 
-from benchmark.classical_case import make_case, make_noisy_case
+from benchmark.fidelity.cases import make_case, make_noisy_case
 from methods import sisal as sisal_module
 from methods.sisal import sisal
 from methods.unmixing import principal_axes, simplex_projection, spa, sunsal, vca

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.complexity import multiply_adds
-from benchmark.golden import filled, inputs, load_case, probe, relative_difference
+from benchmark.fidelity.recordings import filled, inputs, load_case, probe, relative_difference
 from benchmark.store import code_version
 from datasets.aviris_bands import KEPT_172
 from methods import card, create

@@ -8,7 +8,7 @@ import pytest
 from test_plots import curve
 from test_tables import cost, row
 
-from benchmark import report
+from benchmark.page import render as report
 
 META = {
     "study": "tiny", "title": "Tiny <study>", "labels": ["Quick profile: not comparable with the papers"],

@@ -1,6 +1,6 @@
 """A study's rows into its page: ``index.html`` and beside it each table (CSV, Markdown, LaTeX) and figure (PNG, PDF).
 
-To add a table or a figure, write a function of a :class:`~benchmark.tables.Section` in ``tables`` or ``plots`` and name
+To add a table or a figure, write a function of a :class:`~benchmark.page.tables.Section` in ``tables`` or ``plots`` and name
 it in :data:`SPLIT_PARTS` (once a split) or :data:`STUDY_PARTS` (once a study).
 """
 
@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import plots, tables
-from benchmark.formats import ranks, text_of, to_csv, to_html, to_latex, to_markdown
-from benchmark.plots import Plot
-from benchmark.tables import Section, Table
+from benchmark.page import plots, tables
+from benchmark.page.formats import ranks, text_of, to_csv, to_html, to_latex, to_markdown
+from benchmark.page.plots import Plot
+from benchmark.page.tables import Section, Table
 
 SPLIT_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
     ("Quality and cost", (tables.accuracy, tables.all_metrics)),
@@ -69,7 +69,7 @@ def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: p
         contents.append((section.slug, title, links))
     body = [*summary(whole, splits), *navigation(contents), *chapters, *ending(whole)]
     title = meta.get("title") or f"Study {meta.get('study', '')}"
-    template = Template(Path(__file__).with_name("report.html").read_text(encoding="utf-8"))
+    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     files["index.html"] = template.substitute(title=escape(title), body="\n".join(body)).encode()
     for folder, kinds in (("tables", ("csv", "md", "tex")), ("figures", ("png", "pdf"))):
         (study_dir / folder).mkdir(parents=True, exist_ok=True)

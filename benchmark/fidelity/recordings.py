@@ -1,6 +1,6 @@
 """Recorded cases: what each method's published release computes on inputs and parameters filled by one rule.
 
-A case is a JSON file of ``tests/golden``: the release's state-dict layout (name, shape), the shapes of the inputs, the
+A case is a JSON file of ``golden/``: the release's state-dict layout (name, shape), the shapes of the inputs, the
 constructor's settings, and samples of the output that the release gives when parameters and inputs are filled by
 :func:`fill_state_dict` and :func:`probe`. A faithful implementation that loads the same parameters gives the same
 samples. Some cases tie names to one tensor (``tied``) or scale the filled tensors (``fill_adjust``).
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from methods import load_release
 
-FOLDER = Path(__file__).parents[1] / "tests" / "golden"
+FOLDER = Path(__file__).with_name("golden")
 
 
 def _rng(name: str) -> np.random.RandomState:
@@ -65,7 +65,7 @@ def compare(output: Tensor, summary: dict[str, Any]) -> tuple[float, float]:
 
 
 def load_case(name: str) -> dict[str, Any]:
-    """The case of ``tests/golden/<name>.json``."""
+    """The case of ``golden/<name>.json``."""
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 

@@ -1,4 +1,4 @@
-"""A :class:`~benchmark.tables.Table` as text: CSV with raw numbers; Markdown, LaTeX and HTML rounded, ranked and footnoted."""
+"""A :class:`~benchmark.page.tables.Table` as text: raw CSV; Markdown, LaTeX and HTML rounded, ranked and footnoted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from html import escape
 
-from benchmark.tables import Cell, Column, Table
+from benchmark.page.tables import Cell, Column, Table
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 MARKS = "Bold: best, underlined: second best of the rows with the same number of MSI bands; ties share a mark."

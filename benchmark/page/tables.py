@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from benchmark import metrics
-from benchmark.cells import Cell, average, cost_cell, largest_size, score_cell
+from benchmark.page.cells import Cell, average, cost_cell, largest_size, score_cell
 
 CLEAN = ("clean", "none", math.inf)
 TARGETS = {"lr_hsi": "noise on the LR-HSI only", "both": "noise on LR-HSI and HR-MSI"}

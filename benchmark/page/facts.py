@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from benchmark import store
+from benchmark.page.render import render
 from benchmark.plan import Job, Study, canonical
-from benchmark.report import render
 from methods import card
 from methods.registry import told
 

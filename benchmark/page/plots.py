@@ -1,6 +1,6 @@
 """Rows in, figures out: quality against noise (shape of Figures 6-9) and training curves (shape of Figure 11).
 
-A figure function takes a :class:`~benchmark.tables.Section` and returns :class:`Plot` values, one small figure each, so
+A figure function takes a :class:`~benchmark.page.tables.Section` and returns :class:`Plot` values, one small figure each, so
 that a page can put them side by side on a desk and below each other on a phone. A method looks the same in all of them.
 """
 
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from benchmark import tables
-from benchmark.tables import METRICS, TARGETS, Cell, Section, at, caption, score_cell
+from benchmark.page import tables
+from benchmark.page.tables import METRICS, TARGETS, Cell, Section, at, caption, score_cell
 
 # Okabe and Ito's colours without yellow, which is too light on white; colour and marker counts share no factor, so
 # 63 methods differ in at least one of them

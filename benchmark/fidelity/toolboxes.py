@@ -1,6 +1,6 @@
 """Is each classical method its reference toolbox's, and how much faster? Scores, samples and seconds beside the recorded.
 
-The recordings are ``tests/golden/classical.json`` (two small cases) and, for the timed case, :data:`LARGE`.
+The recordings are ``golden/classical.json`` (two small cases) and, for the timed case, :data:`LARGE`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.classical_case import make_case, make_large_case, make_noisy_case, sample_indices
 from benchmark.evaluate import timed
-from benchmark.golden import FOLDER
+from benchmark.fidelity.cases import make_case, make_large_case, make_noisy_case, sample_indices
+from benchmark.fidelity.recordings import FOLDER
 from benchmark.metrics import measure
 from benchmark.store import code_version
 from methods import create, fuse
