@@ -1,8 +1,7 @@
 """The one place that degrades: Wald's protocol from a scene to what fusion sees, as a frozen, hashed value.
 
     protocol = PROTOCOLS["paper"]
-    reference = protocol.reference(scene)                      # HR-HSI, what an estimate is scored against
-    observation = protocol.observe(scene, msi_bands=4, scenario=noise("lr_hsi", 35))
+    reference, observation = protocol.look(scene, msi_bands=4, scenario=noise("lr_hsi", 35))
 
 A :class:`Protocol` fixes what all rows of a table share (its ``digest`` stands in every row); a :class:`Scenario` is
 one column of a robustness table (noise, misregistration, wrong sensor model). Adding scenarios changes no digest.
@@ -13,19 +12,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from datasets.aviris_bands import KEPT_172
+from benchmark import keys, sensors
+from datasets.aviris_bands import KEPT_172, centers_nm
 from datasets.scene import Scene, SceneError
+from methods.responses import Told, gaussian_psf
 
-# Nominal band edges in nm of Landsat TM; the papers' 4-band MSI is TM 1-4, the 6-band MSI TM 1-5 and 7.
-LANDSAT_TM = {1: (450, 520), 2: (520, 600), 3: (630, 690), 4: (760, 900), 5: (1550, 1750), 7: (2080, 2350)}
-TM_BANDS = {4: (1, 2, 3, 4), 6: (1, 2, 3, 4, 5, 7)}
+BANDS = ("aviris-172", "auto", "all")
+SAME_SENSOR_NM = 8.0  # 224 bands whose centres lie this near to AVIRIS's are AVIRIS's: calibrations differ by less
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,21 @@ class Scenario:
         told_srf_shift_nm: the response a method is told is centred this many nm away from the one used.
     """
 
+    # What stands in every key; a field that came later is left out while at its default (see benchmark.keys).
+    KEYED: ClassVar = ("name", "noise_target", "snr_db", "shift", "told_psf_sigma", "told_srf_shift_nm")
+
     name: str = "clean"
     noise_target: str = "none"
     snr_db: float = math.inf
     shift: int = 0
     told_psf_sigma: float | None = None
     told_srf_shift_nm: float = 0.0
+
+    @property
+    def words(self) -> dict[str, object]:
+        """What of it stands in keys."""
+        code = keys.own_code(type(self), Scenario)
+        return keys.fields(self) | ({"code": code} if code else {})
 
 
 CLEAN = Scenario()
@@ -71,14 +81,12 @@ class Observation:
     Args:
         lr_hsi: (bands, h, w) float32.
         hr_msi: (msi_bands, H, W) float32.
-        psf: (k, k) float32, sums to 1.
-        srf: (msi_bands, bands) float32, rows sum to 1.
+        told: PSF (k, k) and SRF (msi_bands, bands), both float32, and phase.
     """
 
     lr_hsi: Tensor
     hr_msi: Tensor
-    psf: Tensor
-    srf: Tensor
+    told: Told
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,8 @@ class Protocol:
 
     Args:
         name: of this value; not part of the digest.
-        bands: ``"aviris-172"`` (by instrument band number) or ``"all"``.
+        bands: ``"aviris-172"`` (by instrument band number), ``"all"``, or ``"auto"``: the 172 where a scene has AVIRIS band
+            numbers or the 224 bands of AVIRIS, and all bands otherwise.
         hr_size: the reference is the top-left corner, at most this many pixels a side, a multiple of ``ratio``.
         clip_negative: set negative native values to 0 first, as the papers' preparation does.
         ratio: HR pixels per LR pixel along a side.
@@ -95,11 +104,15 @@ class Protocol:
         psf_support: side of the sampled PSF, odd.
         boundary: ``"reflect"`` (edge not repeated), ``"replicate"`` or ``"circular"``.
         phase: 0-based row and column of the first HR sample that decimation keeps.
-        srf: ``"landsat-tm"`` or a matrix as rows of numbers, (msi_bands, bands); rows are normalised to sum 1.
+        srf: name of one of :data:`benchmark.sensors.SENSORS`, or a matrix as rows of numbers, (msi_bands, bands); rows are normalised to sum 1.
         noise_domain: white noise relative to the power of the image in ``"unit"`` ([0, 1]) or ``"signed"`` ([-1, 1])
             values; the same SNR is stronger in the domain where the image has more power.
         use_given: take the LR-HSI and HR-MSI that came with a scene where there are any, instead of simulating.
     """
+
+    # What stands in every digest; a field that came later is left out while at its default (see benchmark.keys).
+    KEYED: ClassVar = ("bands", "hr_size", "clip_negative", "ratio", "psf_sigma", "psf_support", "boundary", "phase", "srf",
+                       "noise_domain", "use_given")
 
     name: str = "paper"
     bands: str = "aviris-172"
@@ -115,7 +128,7 @@ class Protocol:
     use_given: bool = False
 
     def __post_init__(self) -> None:
-        for value, choices in ((self.bands, ("aviris-172", "all")), (self.noise_domain, ("unit", "signed")),
+        for value, choices in ((self.bands, BANDS), (self.noise_domain, ("unit", "signed")),
                                (self.boundary, ("reflect", "replicate", "circular"))):
             if value not in choices:
                 raise ValueError(f"protocol '{self.name}': '{value}'; choices: {', '.join(choices)}")
@@ -126,13 +139,15 @@ class Protocol:
     @property
     def digest(self) -> str:
         """12 hex digits of the content; the name is left out."""
-        words = {key: value for key, value in asdict(self).items() if key != "name"}
+        words = {key: value for key, value in keys.fields(self).items() if key != "name"}
+        code = keys.own_code(type(self), Protocol)
+        words |= {"code": code} if code else {}
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def psf(self) -> Tensor:
         """(support, support) float32, sums to 1."""
-        return gaussian_psf(self.psf_sigma, self.psf_support)
+        return gaussian_psf(self.psf_support, self.psf_sigma).float()
 
     def describe(self) -> str:
         """The protocol in one sentence, for captions."""
@@ -149,40 +164,33 @@ class Protocol:
         Raises:
             SceneError: the MSI band count is not known, or a response covers no band of the scene.
         """
-        if self.srf != "landsat-tm":
-            matrix = torch.tensor(self.srf, dtype=torch.float32)
-            if matrix.shape != (msi_bands, len(wavelengths)) or (matrix < 0).any() or (matrix.sum(1) <= 0).any():
-                raise SceneError(f"response matrix {tuple(matrix.shape)}: {(msi_bands, len(wavelengths))} is needed, "
-                                 "non-negative, with a positive sum in every row")
-            return matrix / matrix.sum(1, keepdim=True)
-        if msi_bands not in TM_BANDS:
-            raise SceneError(f"no Landsat TM response with {msi_bands} bands; choices: {sorted(TM_BANDS)}, "
-                             "or give the protocol a response matrix")
-        return box_response(wavelengths, [LANDSAT_TM[b] for b in TM_BANDS[msi_bands]])
+        if isinstance(self.srf, str):
+            return sensors.response(self.srf, wavelengths, msi_bands)
+        matrix = torch.tensor(self.srf, dtype=torch.float32)
+        if matrix.shape != (msi_bands, len(wavelengths)) or (matrix < 0).any() or (matrix.sum(1) <= 0).any():
+            raise SceneError(f"response matrix {tuple(matrix.shape)}: {(msi_bands, len(wavelengths))} is needed, "
+                             "non-negative, with a positive sum in every row")
+        return matrix / matrix.sum(1, keepdim=True)
 
-    def reference(self, scene: Scene) -> Scene:
-        """The HR-HSI to be estimated: selected bands, cropped, [0, 1] by its own extrema.
+    def look(self, scene: Scene, msi_bands: int, scenario: Scenario = CLEAN) -> tuple[Scene, Observation]:
+        """The reference, and what fusion sees in ``scenario``: the same for every method, job order and device.
 
-        Raises:
-            SceneError: too few bands, a dead band, or a scene that is too small.
-        """
-        return self._window(scene, 0).rescaled()
-
-    def observe(self, scene: Scene, msi_bands: int, scenario: Scenario = CLEAN) -> Observation:
-        """What fusion sees of ``scene`` in ``scenario``: the same for every method, job order and device.
+        Returns:
+            The HR-HSI to be estimated (selected bands, cropped, [0, 1] by its own extrema) and the observation.
 
         Raises:
-            SceneError: as :meth:`reference`, or the scene is too small for the scenario's shift.
+            SceneError: too few bands, no band that varies, or a scene that is too small, also for the scenario's shift.
         """
-        reference = self.reference(scene)
+        window = self._window(scene, 0)
+        reference = window.rescaled()
         srf = self.response(reference.wavelengths, msi_bands)
         if self.use_given and reference.given:
             lr_hsi, hr_msi = self._given(reference, msi_bands, scenario)
         else:
             source = reference.cube
             if scenario.shift:  # the shifted window on the scale of the reference
-                raw, window = self._window(scene, 0).cube, self._window(scene, scenario.shift).cube
-                source = (window - raw.min()) / (raw.max() - raw.min())
+                raw = window.cube
+                source = (self._window(scene, scenario.shift).cube - raw.min()) / (raw.max() - raw.min())
             lr_hsi = blur_decimate(source, self.psf, self.ratio, self.phase, self.boundary)
             hr_msi = apply_response(reference.cube, srf)
 
@@ -194,11 +202,19 @@ class Protocol:
 
         told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma)
         told_srf = self.response(reference.wavelengths - scenario.told_srf_shift_nm, msi_bands)
-        return Observation(lr_hsi, hr_msi, told.psf, told_srf)
+        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase))
+
+    def reference(self, scene: Scene) -> Scene:
+        """The HR-HSI to be estimated alone, as :meth:`look` gives it."""
+        return self._window(scene, 0).rescaled()
+
+    def observe(self, scene: Scene, msi_bands: int, scenario: Scenario = CLEAN) -> Observation:
+        """What fusion sees alone, as :meth:`look` gives it."""
+        return self.look(scene, msi_bands, scenario)[1]
 
     def _window(self, scene: Scene, shift: int) -> Scene:
         """Selected bands of the crop that starts ``shift`` pixels down and right, on the scale of the whole scene."""
-        scene = self._select(scene)
+        scene = self.select(scene)
         sides = [min(self.hr_size, side) // self.ratio * self.ratio for side in scene.size]
         if min(sides) <= self.psf_support // 2 or any(n + shift > s for n, s in zip(sides, scene.size)):
             raise SceneError(
@@ -211,28 +227,26 @@ class Protocol:
             scene = replace(scene, cube=scene.cube.clamp(min=zero))
         return scene.crop(slice(shift, shift + sides[0]), slice(shift, shift + sides[1]))
 
-    def _select(self, scene: Scene) -> Scene:
-        """The protocol's bands, none of them dead."""
-        if self.bands == "aviris-172" and scene.bands != len(KEPT_172):  # 172 bands are taken as already selected
-            numbers = scene.band_numbers or (tuple(range(1, 225)) if scene.bands == 224 else ())
-            place = {number: index for index, number in enumerate(numbers) if number}
-            missing = [b for b in KEPT_172 if b not in place]
-            if missing:
-                raise SceneError(
-                    f"scene '{scene.name}' has {scene.bands} bands, and {len(missing)} of the 172 AVIRIS bands of protocol "
-                    f"'{self.name}' are not among them (first: AVIRIS band {missing[0]}). Give a 224-band AVIRIS cube, "
-                    "one with band numbers, or one cut to those 172 bands; or choose a protocol with bands='all'."
-                )
-            scene = scene.select(np.array([place[b] for b in KEPT_172]))
-        flat = scene.cube.flatten(1)
-        dead = (flat.amax(1) == flat.amin(1)).nonzero().flatten().tolist()
-        if dead:
+    def select(self, scene: Scene) -> Scene:
+        """The protocol's bands of a scene.
+
+        Raises:
+            SceneError: bands of AVIRIS are asked for and are not there.
+        """
+        numbers = aviris_numbers(scene)
+        if self.bands == "all" or (self.bands == "auto" and not set(KEPT_172) <= set(numbers)):
+            return scene
+        if scene.bands == len(KEPT_172):  # taken as already selected
+            return scene
+        place = {number: index for index, number in enumerate(numbers) if number}
+        missing = [b for b in KEPT_172 if b not in place]
+        if missing:
             raise SceneError(
-                f"scene '{scene.name}': {len(dead)} of its {scene.bands} bands are constant (dead), the first is band "
-                f"{dead[0]} (0-based, after selection) at {scene.wavelengths[dead[0]]:.1f} nm; its PSNR would be "
-                "meaningless. Drop or restore the band in the file, or choose a protocol that does not select it."
+                f"scene '{scene.name}' has {scene.bands} bands, and {len(missing)} of the 172 AVIRIS bands of protocol "
+                f"'{self.name}' are not among them (first: AVIRIS band {missing[0]}). Give a 224-band AVIRIS cube, "
+                "one with band numbers, or one cut to those 172 bands; or choose a protocol with bands='all' (--all-bands)."
             )
-        return scene
+        return scene.select(np.array([place[b] for b in KEPT_172]))
 
     def _given(self, reference: Scene, msi_bands: int, scenario: Scenario) -> tuple[Tensor, Tensor]:
         """The authors' own LR-HSI and HR-MSI, by the names of their files' keys."""
@@ -244,33 +258,15 @@ class Protocol:
 
     def _noise_seed(self, image: str, scenario: Scenario) -> int:
         """Seed from names alone, so that adding methods, scenes or MSI settings shifts nobody's noise."""
-        words = [self.digest, image, scenario.name, scenario.noise_target, str(scenario.snr_db)]
-        return int.from_bytes(hashlib.sha256("|".join(words).encode()).digest()[:8], "big") >> 1
+        return keys.seed(self.digest, image, scenario.name, scenario.noise_target, scenario.snr_db)
 
 
-def gaussian_psf(sigma: float, support: int) -> Tensor:
-    """Sampled isotropic Gaussian, (support, support) float32, sums to 1; ``sigma`` in HR pixels."""
-    taps = torch.arange(support, dtype=torch.float64) - (support - 1) / 2
-    line = torch.exp(-0.5 * (taps / sigma).square())
-    psf = torch.outer(line, line)
-    return (psf / psf.sum()).float()
-
-
-def box_response(wavelengths: np.ndarray, edges: list[tuple[float, float]]) -> Tensor:
-    """One row per (low, high) in nm: equal weights on the bands whose centre lies in [low, high), sum 1.
-
-    Raises:
-        SceneError: a row without a band.
-    """
-    centres = np.asarray(wavelengths)
-    rows = np.array([(centres >= low) & (centres < high) for low, high in edges], dtype=np.float32)
-    for (low, high), row in zip(edges, rows):
-        if not row.any():
-            raise SceneError(
-                f"no band of the scene lies in {low}-{high} nm (it covers {centres.min():.0f}-{centres.max():.0f} nm); "
-                "choose an MSI setting that the scene can feed, or give the protocol a response matrix"
-            )
-    return torch.from_numpy(rows / rows.sum(1, keepdims=True))
+def aviris_numbers(scene: Scene) -> tuple[int, ...]:
+    """AVIRIS band numbers of a scene's bands: those it came with, or 1 to 224 where its bands are AVIRIS's; else none."""
+    if scene.band_numbers or scene.bands != len(centers_nm()):
+        return scene.band_numbers
+    same = np.abs(np.asarray(scene.wavelengths) - centers_nm()).max() < SAME_SENSOR_NM
+    return tuple(range(1, scene.bands + 1)) if same else ()
 
 
 def blur_decimate(cube: Tensor, psf: Tensor, ratio: int, phase: int, boundary: str) -> Tensor:

@@ -36,6 +36,7 @@ class Bicubic:
 @register(
     "bicubic",
     family="classical",
+    told="blind",
     paper="Keys, Cubic convolution interpolation for digital image processing, IEEE TASSP 1981",
     year=1981,
     fidelity="reference",

@@ -191,6 +191,7 @@ def _sum_to_one_weight(pixels: Tensor) -> float:
 @register(
     "cnmf",
     family="classical",
+    told="known",
     paper="Yokoya, Yairi, Iwasaki, Coupled nonnegative matrix factorization unmixing, IEEE TGRS 2012",
     year=2012,
     fidelity="reference",
@@ -226,6 +227,7 @@ def cnmf(ratio: int, srf: Tensor | None = None, mode: str = "known", endmembers:
 @register(
     "cnmf-blind",
     family="classical",
+    told="blind",
     paper="Yokoya, Yairi, Iwasaki, Coupled nonnegative matrix factorization unmixing, IEEE TGRS 2012",
     year=2012,
     fidelity="reference",

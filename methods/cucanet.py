@@ -346,6 +346,7 @@ def supports(srf: Tensor | None, bands: int, msi_bands: int) -> list[tuple[int, 
 @register(
     "cucanet",
     family="unsupervised",
+    told="known",
     paper="Yao et al., Cross-Attention in Coupled Unmixing Nets (CUCaNet), ECCV 2020",
     year=2020,
     fidelity="release",

@@ -123,6 +123,7 @@ def release_psf(ratio: int) -> Tensor:
 @register(
     "fuse",
     family="classical",
+    told="known",
     paper="Wei, Dobigeon, Tourneret, Fast fusion of multi-band images based on solving a Sylvester equation, IEEE TIP 2015",
     year=2015,
     fidelity="reference",
@@ -160,6 +161,7 @@ def fuse_sylvester(psf: Tensor | None = None, srf: Tensor | None = None, phase: 
 @register(
     "fuse-blind",
     family="classical",
+    told="blind",
     paper="Wei, Dobigeon, Tourneret, Fast fusion of multi-band images based on solving a Sylvester equation, IEEE TIP 2015",
     year=2015,
     fidelity="reference",

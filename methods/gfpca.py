@@ -180,6 +180,7 @@ NOTE = "Pan: mean of the MSI bands. Takes LR pixel 0 for HR pixel ratio / 2, wha
 @register(
     "gfpca",
     family="classical",
+    told="blind",
     paper="Liao et al., Two-stage fusion by PCA and guided filter, WHISPERS 2015",
     year=2015,
     fidelity="reference",
@@ -201,6 +202,7 @@ def gfpca(components: int | None = None, radius: int = 8, eps: float = 1e-6, cli
 @register(
     "gs",
     family="classical",
+    told="blind",
     paper="Laben & Brower, Process for enhancing the spatial resolution using pan-sharpening, US patent 6011875, 2000",
     year=2000,
     fidelity="reference",
@@ -215,6 +217,7 @@ def gs(clip: bool = False) -> Pansharpening:
 @register(
     "brovey",
     family="classical",
+    told="blind",
     paper="Gillespie, Kahle, Walker, Color enhancement of highly correlated images, Remote Sensing of Environment 1987",
     year=1987,
     fidelity="reference",

@@ -111,6 +111,7 @@ def _resize(bands: torch.Tensor, size: Sequence[int], kernel: str) -> torch.Tens
 @register(
     "gsa",
     family="classical",
+    told="blind",
     paper="Aiazzi, Baronti, Selva, Improving component substitution pansharpening, IEEE TGRS 2007",
     year=2007,
     fidelity="reference",

@@ -195,6 +195,7 @@ def _without_rounding(centred: Tensor, bands: Tensor) -> Tensor:
 @register(
     "sfim-hs",
     family="classical",
+    told="blind",
     paper="Liu, Smoothing filter-based intensity modulation, IJRS 2000; Selva et al., Hyper-sharpening, IEEE JSTARS 2015",
     year=2015,
     fidelity="reference",
@@ -214,6 +215,7 @@ def sfim_hs(mode: int = 2, denoise: bool = False) -> HyperSharpening:
 @register(
     "glp-hs",
     family="classical",
+    told="blind",
     paper="Aiazzi et al., MTF-tailored multiscale fusion, PE&RS 2006; Selva et al., Hyper-sharpening, IEEE JSTARS 2015",
     year=2015,
     fidelity="reference",

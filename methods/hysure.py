@@ -205,7 +205,7 @@ CARD: dict[str, Any] = {
 }
 
 
-@register("hysure", note="Told PSF, SRF and phase; a basis of 30 VCA endmembers, as in the toolbox.", **CARD)
+@register("hysure", told="known", note="Told PSF, SRF and phase; a basis of 30 VCA endmembers, as in the toolbox.", **CARD)
 def hysure(
     psf: Tensor | None = None,
     srf: Tensor | None = None,
@@ -236,7 +236,7 @@ def hysure(
     return HySure(told, aligned, endmembers, basis, lambda_phi, lambda_m, mu, iterations, seed)
 
 
-@register("hysure-blind", note="Estimates PSF and SRF; for even ratios its PSF lies one pixel off, as in the toolbox.", **CARD)
+@register("hysure-blind", told="blind", note="Estimates PSF and SRF; for even ratios its PSF lies one pixel off, as in the toolbox.", **CARD)
 def hysure_blind(
     aligned: bool = False,
     endmembers: int = 30,

@@ -129,6 +129,7 @@ def _descend(x: Tensor, step: Callable[[Tensor], Tensor], residual: Callable[[Te
 @register(
     "lanaras",
     family="classical",
+    told="known",
     paper="Lanaras, Baltsavias, Schindler, Hyperspectral super-resolution by coupled spectral unmixing, ICCV 2015",
     year=2015,
     fidelity="reference",
@@ -160,6 +161,7 @@ def lanaras(ratio: int, srf: Tensor | None = None, mode: str = "known", endmembe
 @register(
     "lanaras-blind",
     family="classical",
+    told="blind",
     paper="Lanaras, Baltsavias, Schindler, Hyperspectral super-resolution by coupled spectral unmixing, ICCV 2015",
     year=2015,
     fidelity="reference",

@@ -58,6 +58,7 @@ class LTMR(PatchFusion):
 @register(
     "ltmr",
     family="classical",
+    told="known",
     paper="Dian, Li, Subspace-based low tensor multi-rank regularization, IEEE TIP 2019",
     year=2019,
     fidelity="reference",
@@ -90,6 +91,7 @@ def ltmr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
 @register(
     "ltmr-blind",
     family="classical",
+    told="blind",
     paper="Dian, Li, Subspace-based low tensor multi-rank regularization, IEEE TIP 2019",
     year=2019,
     fidelity="reference",

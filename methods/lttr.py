@@ -63,6 +63,7 @@ def _unfolding_prior(clusters: list[tuple[Tensor, int, float]], pixels: int, axe
 @register(
     "lttr",
     family="classical",
+    told="known",
     paper="Dian, Li, Fang, Learning a low tensor-train rank representation, IEEE TNNLS 2019",
     year=2019,
     fidelity="reference",
@@ -83,6 +84,7 @@ def lttr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
 @register(
     "lttr-blind",
     family="classical",
+    told="blind",
     paper="Dian, Li, Fang, Learning a low tensor-train rank representation, IEEE TNNLS 2019",
     year=2019,
     fidelity="reference",

@@ -257,6 +257,7 @@ def _given_lr(low: Tensor, mean: Tensor, covariance: Tensor, noise: Tensor) -> T
 @register(
     "map-smm",
     family="classical",
+    told="blind",
     paper="Eismann & Hardie, Application of the stochastic mixing model, IEEE TGRS 2004",
     year=2004,
     fidelity="reference",

@@ -205,6 +205,7 @@ def similar_pixels(hr_msi: Tensor) -> tuple[Tensor, Tensor]:
 @register(
     "nssr",
     family="classical",
+    told="known",
     paper="Dong, Fu, Shi, Cao, Wu, Li, Li, Non-negative structured sparse representation (NSSR), IEEE TIP 2016",
     year=2016,
     fidelity="described",
@@ -242,6 +243,7 @@ def nssr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
 @register(
     "nssr-blind",
     family="classical",
+    told="blind",
     paper="Dong, Fu, Shi, Cao, Wu, Li, Li, Non-negative structured sparse representation (NSSR), IEEE TIP 2016",
     year=2016,
     fidelity="described",

@@ -40,6 +40,7 @@ class ThreeImages(Task):
 @register(
     "psdnet-oracle",
     family="supervised",
+    oracle=True,
     paper="Gong et al., PSDNet, TGRS 2023 (teacher)",
     year=2023,
     fidelity="release",

@@ -1,17 +1,23 @@
-"""Every method by name: what it is (:class:`Method`), how it is trained (:class:`Recipe`), how it is built and called."""
+"""Every method by name: what it is (:class:`Method`), how it is trained (:class:`Recipe`), how it is built and called.
+
+Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments.
+"""
 
 from __future__ import annotations
 
+import ast
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 FAMILIES = ("classical", "unsupervised", "supervised")
+FIDELITIES = ("release", "described", "reference")
+TOLD = ("known", "blind")
 STANDARD = ("bands", "msi_bands", "ratio", "psf", "srf", "phase")  # what every method may be told
 
 
@@ -41,7 +47,16 @@ class Recipe:
         steps: a budget in optimizer steps, in place of ``epochs``.
         minutes: a budget in minutes of training, in place of ``epochs``; schedules follow the share used up.
         log_every: steps between two logged (and validated) epochs; None: one pass over the images.
+        stage: name of this stage of a training of several; its task is told it (:meth:`methods.tasks.Task.begin`), and
+            keys hold it in the place of the task's name.
+        clip: largest Euclidean norm of all gradients of a step; larger ones are scaled down to it; None: as they are.
+        ema: decay a step of the moving average of the parameters that is validated and kept in their place; None: none.
+        drop_last: leave out the last images of a pass that do not fill a batch; else batches run on into the next pass.
     """
+
+    # What stands in every key, as committed rows have it; a field that came later is left out while at its default.
+    KEYED: ClassVar = ("task", "trains", "optimizer", "lr", "weight_decay", "schedule", "epochs", "batch", "crop",
+                       "augment", "train_snr_db", "keep", "steps", "minutes", "log_every")
 
     task: Callable
     trains: tuple[str, ...]
@@ -58,6 +73,10 @@ class Recipe:
     steps: int | None = None
     minutes: float | None = None
     log_every: int | None = None
+    stage: str = ""
+    clip: float | None = None
+    ema: float | None = None
+    drop_last: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,11 +91,15 @@ class Method:
         year: of the paper.
         fidelity: ``"release"`` (equal to the authors' code), ``"described"`` (built from a description, nothing
             recorded to compare with) or ``"reference"`` (equal to a public toolbox).
+        told: ``"known"`` (the sensors' responses are told) or ``"blind"`` (they are not); empty for supervised methods.
+        oracle: it looks at the reference HR-HSI; what it builds says so as well (:class:`Traits`).
         source: repository and commit the figures of ``fidelity`` come from.
         published: figures of the paper by MSI band count: ``{4: {"parameters": 26.81e6, "macs": 941.77e9}}``.
+        count_reason: why a published count is missed by more than 1 %.
         input_range: value range of the network's own inputs and outputs; :func:`fuse` maps it.
         recipes: training recipes by name, the default first, a tuple where training has stages; empty for
             training-free methods.
+        small: build arguments that cut it down to the size of a test.
         note: what a reader of a table must know, one sentence.
     """
 
@@ -86,25 +109,78 @@ class Method:
     paper: str
     year: int
     fidelity: str
+    told: str = ""
+    oracle: bool = False
     source: str = ""
     published: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
+    count_reason: str = ""
     input_range: tuple[float, float] = (0.0, 1.0)
     recipes: Mapping[str, Recipe | tuple[Recipe, ...]] = field(default_factory=dict)
+    small: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+    def __post_init__(self) -> None:
+        for what, value, choices in (("family", self.family, FAMILIES), ("fidelity", self.fidelity, FIDELITIES),
+                                     ("told", self.told, ("",) if self.family == "supervised" else TOLD)):
+            if value not in choices:
+                raise MethodError(f"method '{self.name}': {what} '{value}'; choices: {', '.join(choices) or 'none'}")
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The builder's own arguments (not the :data:`STANDARD` ones) and what they are if nobody says otherwise."""
+        accepted = inspect.signature(self.build).parameters
+        return {key: parameter.default for key, parameter in accepted.items() if key not in STANDARD}
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What a built method tells about itself by attributes of these names; whoever does not say has the defaults.
+
+    Args:
+        unused: prefixes of parameters that are built, as in a release, but cannot reach the output.
+        derived: last parts of the names of buffers that follow from the image size and are computed here, so that a
+            published state dict may or may not hold them.
+        oracle: it is called with the reference HR-HSI as a third image.
+        size: parameters that a method optimised for each image fits; None where nothing is fitted.
+        network: ``network((h, w))``: the network that it optimises for an LR-HSI of that size, to be counted.
+    """
+
+    unused: tuple[str, ...] = ()
+    derived: tuple[str, ...] = ()
+    oracle: bool = False
+    size: int | None = None
+    network: Callable[[tuple[int, int]], torch.nn.Module] | None = None
+
+
+def trait(model: Any, name: str) -> Any:
+    """One of :class:`Traits` of what :func:`create` returned; the submodules of a network are not taken for one."""
+    if isinstance(model, torch.nn.Module) and name in model._modules:
+        return getattr(Traits, name)
+    return getattr(model, name, getattr(Traits, name))
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def register(name: str, family: str, **card) -> Callable:
-    """Decorator of a build function: add it to the registry as ``name``; ``card`` fills :class:`Method`."""
+def register(
+    name: str, family: str, *, paper: str, year: int, fidelity: str, told: str = "", oracle: bool = False, source: str = "",
+    published: Mapping[int, Mapping[str, float]] | None = None, count_reason: str = "",
+    input_range: tuple[float, float] = (0.0, 1.0), recipes: Mapping[str, Recipe | tuple[Recipe, ...]] | None = None,
+    small: Mapping[str, Any] | None = None, note: str = "",
+) -> Callable[[Callable], Callable]:
+    """Decorator of a build function: add it to the registry as ``name``; the arguments fill its card (:class:`Method`).
+
+    Raises:
+        MethodError: a name that is taken or cannot be one, an unknown family, fidelity or ``told``.
+    """
 
     def add(build: Callable) -> Callable:
         if name in _METHODS:
             raise MethodError(f"method '{name}' is registered twice")
-        if family not in FAMILIES:
-            raise MethodError(f"method '{name}': family '{family}'; choices: {', '.join(FAMILIES)}")
-        _METHODS[name] = Method(name=name, family=family, build=build, **card)
+        if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
+            raise MethodError(f"method '{name}': names are of small letters, digits and hyphens")
+        _METHODS[name] = Method(name, family, build, paper, year, fidelity, told, oracle, source, published or {},
+                                count_reason, input_range, recipes or {}, small or {}, note)
         return build
 
     return add
@@ -115,17 +191,56 @@ def available(family: str | None = None) -> list[str]:
     return sorted(name for name, method in _METHODS.items() if family in (None, method.family))
 
 
-def card(name: str) -> Method:
-    """The card of a method.
+def near(name: str, choices: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``, or nothing where no choice is near."""
+    found = difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def split_label(label: str) -> tuple[str, dict[str, Any]]:
+    """``"name@key=value,key=value"`` -> name and build arguments; values are Python literals, or else text.
 
     Raises:
-        MethodError: unknown name; the message lists the choices and the nearest one.
+        MethodError: not of that form.
     """
+    name, at, words = label.partition("@")
+    arguments: dict[str, Any] = {}
+    pieces: list[str] = []
+    for piece in words.split(",") if at else ():  # commas in brackets belong to a value: depths=(1,4,4,1)
+        if pieces and pieces[-1].count("(") + pieces[-1].count("[") > pieces[-1].count(")") + pieces[-1].count("]"):
+            pieces[-1] += f",{piece}"
+        else:
+            pieces.append(piece)
+    if at and not words:
+        raise MethodError(f"method '{label}': nothing behind the @; write {name}@key=value,key=value")
+    for piece in pieces:
+        key, equals, value = (part.strip() for part in piece.partition("="))
+        if not (key.isidentifier() and equals and value):
+            raise MethodError(f"method '{label}': '{piece}' is not key=value")
+        if key in arguments:
+            raise MethodError(f"method '{label}': '{key}' is said twice")
+        try:
+            arguments[key] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            arguments[key] = value
+    return name, arguments
+
+
+def card(label: str) -> Method:
+    """The card of a method; of a variant ``name@...``, that of its method.
+
+    Raises:
+        MethodError: unknown name or build argument; the message lists the choices and the nearest one.
+    """
+    name, arguments = split_label(label)
     if name not in _METHODS:
-        near = difflib.get_close_matches(name, _METHODS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise MethodError(f"unknown method '{name}'.{hint} Choices: {', '.join(available())}")
-    return _METHODS[name]
+        raise MethodError(f"unknown method '{name}'.{near(name, _METHODS)} Choices: {', '.join(available())}")
+    method = _METHODS[name]
+    own = method.defaults if arguments else {}
+    for key in arguments:
+        if key not in own:
+            raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
+    return method
 
 
 def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.Tensor | None = None,
@@ -133,73 +248,69 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
     """Build a method.
 
     Args:
-        name: one of :func:`available`.
+        name: one of :func:`available`, or a variant ``name@key=value,...`` of one.
         bands: of the hyperspectral image.
         msi_bands: of the multispectral image.
         ratio: HR pixels per LR pixel along one side.
         psf: (k, k), sums to 1; what the method is told, None if blind.
         srf: (msi_bands, bands); what the method is told, None if blind.
         phase: 0-based index of the first HR sample that decimation keeps, None if blind.
-        **overrides: arguments of the method's own builder.
+        **overrides: arguments of the method's own builder; those of a variant win.
 
     Returns:
         A callable ``(lr_hsi (B, bands, h, w), hr_msi (B, msi_bands, H, W)) -> (B, bands, H, W)`` in the method's own
         value range, an ``nn.Module`` for supervised methods; its ``card`` attribute is the method's card.
 
     Raises:
-        MethodError: unknown name or override.
+        MethodError: unknown name or override, or arguments that make an oracle of a method whose card does not say so.
     """
     method = card(name)
+    chosen = overrides | split_label(name)[1]
     told = dict(zip(STANDARD, (bands, msi_bands, ratio, psf, srf, phase)))
     accepted = inspect.signature(method.build).parameters
     own = [key for key in accepted if key not in STANDARD]
-    for key in overrides:
+    for key in chosen:
         if key not in own:
-            raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
-    model = method.build(**{key: value for key, value in told.items() if key in accepted}, **overrides)
+            raise MethodError(f"method '{method.name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
+    model = method.build(**{key: value for key, value in told.items() if key in accepted}, **chosen)
     model.card = method
+    if trait(model, "oracle") != method.oracle:
+        raise MethodError(f"method '{method.name}' built with {chosen}: whether it looks at the reference must be on its card "
+                          f"(oracle={method.oracle}); oracles are: {', '.join(n for n, m in _METHODS.items() if m.oracle)}")
     return model
 
 
-def told(name: str, arguments: Mapping[str, Any] | None = None) -> list[str]:
-    """What a method is told beyond the two images: for the marks in tables.
+def told(label: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """``"known"``, ``"blind"`` or, for supervised methods, ``""``: what the card says, or the argument ``mode``.
 
     Args:
-        name: one of :func:`available`.
+        label: one of :func:`available`, or a variant of one.
         arguments: its own arguments where they are not the defaults.
-
-    Returns:
-        ``"known"`` (responses are told) or ``"blind"`` for methods that are not trained, and ``"oracle"`` for those
-        that look at the reference.
     """
-    method = card(name)
-    accepted = inspect.signature(method.build).parameters
-    chosen = {key: parameter.default for key, parameter in accepted.items()} | dict(arguments or {})
-    known = chosen.get("mode")
-    if known not in ("known", "blind"):  # another `mode`, or none: what it may be told decides
-        known = "known" if accepted.keys() & {"psf", "srf"} else "blind"
-    oracle = name.endswith("-oracle") or chosen.get("stop") == "oracle"
-    return [*([known] if method.family != "supervised" else []), *(["oracle"] if oracle else [])]
+    mode = ({**(arguments or {}), **split_label(label)[1]}).get("mode")
+    declared = card(label).told
+    return mode if declared and mode in TOLD else declared
 
 
 def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor]) -> None:
     """Load the authors' published parameters by their key names, in place.
 
-    ``_orig_mod.`` prefixes (saved from a compiled module) are dropped, and buffers by the names in the model's ``derived``,
-    which follow from the image size and are computed here; nothing else is forgiven.
+    ``_orig_mod.`` prefixes (saved from a compiled module) are dropped, and buffers by the names in the model's ``derived``
+    (see :class:`Traits`), which are computed here; nothing else is forgiven.
 
     Raises:
         MethodError: missing or extra keys, or other shapes; the message names them.
     """
-    derived = getattr(model, "derived", ())
+    derived = trait(model, "derived")
     given = {key.removeprefix("_orig_mod."): value for key, value in state_dict.items() if key.split(".")[-1] not in derived}
     own = model.state_dict()
     missing, extra = sorted(own.keys() - given.keys()), sorted(given.keys() - own.keys())
     other = [f"{k} {tuple(given[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & given.keys()
              if given[k].shape != own[k].shape]
     if missing or extra or other:
+        name = model.card.name if isinstance(getattr(model, "card", None), Method) else type(model).__name__
         raise MethodError(
-            f"these parameters do not belong to '{model.card.name}' as built: missing {missing[:5]} ({len(missing)}), "
+            f"these parameters do not belong to '{name}' as built: missing {missing[:5]} ({len(missing)}), "
             f"extra {extra[:5]} ({len(extra)}), other shapes {sorted(other)[:5]} ({len(other)}). "
             "Build it with the settings of the checkpoint (bands, msi_bands, depths, fusion)."
         )
@@ -207,14 +318,14 @@ def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor])
 
 
 @torch.no_grad()
-def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
+def fuse(model: Any, lr_hsi: torch.Tensor, hr_msi: torch.Tensor, reference: torch.Tensor | None = None) -> torch.Tensor:
     """Fuse with any method: [0, 1] in and out, evaluation mode, no gradient.
 
     Args:
         model: what :func:`create` returned.
         lr_hsi: (B, bands, h, w).
         hr_msi: (B, msi_bands, H, W), H = ratio * h.
-        reference: (B, bands, H, W), the true HR-HSI; shown to a model only whose attribute ``oracle`` is true.
+        reference: (B, bands, H, W), the true HR-HSI; shown to an oracle only.
 
     Returns:
         The estimated HR-HSI, (B, bands, H, W), not clipped.
@@ -224,7 +335,7 @@ def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor, reference:
     """
     if isinstance(model, torch.nn.Module):
         model.eval()
-    oracle = getattr(model, "oracle", False)
+    oracle = trait(model, "oracle")
     if oracle and reference is None:
         raise MethodError(f"method '{model.card.name}' looks at the reference HR-HSI and was given none; take a method that "
                           "does not, or pass the reference where there is one")
@@ -233,4 +344,4 @@ def fuse(model: Callable, lr_hsi: torch.Tensor, hr_msi: torch.Tensor, reference:
     if (low, high) == (0.0, 1.0):
         return model(*images)
     span = high - low
-    return (model(*(image * span + low for image in images)) - low) / span
+    return (model(*(image * span + low for image in images if image is not None)) - low) / span

@@ -5,10 +5,26 @@ An LR-HSI is the HR-HSI correlated with a PSF and decimated from ``phase`` on, a
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 FWHM = 2.35482  # of a Gaussian, in standard deviations, as the toolbox rounds it
+
+
+class Told(NamedTuple):
+    """What a method is told about the two sensors: the names are those of :func:`methods.create`.
+
+    Args:
+        psf: (k, k), sums to 1, in HR pixels; correlated with the HR-HSI.
+        srf: (msi_bands, bands), rows of the spectral response.
+        phase: 0-based index of the first HR sample that decimation keeps.
+    """
+
+    psf: Tensor
+    srf: Tensor
+    phase: int
 
 
 def gaussian_psf(size: int, sigma: float) -> Tensor:

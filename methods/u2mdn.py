@@ -218,6 +218,7 @@ def permutation(count: int, generator: torch.Generator, device: torch.device) ->
 @register(
     "u2mdn",
     family="unsupervised",
+    told="known",
     paper="Qu, Qi, Kwan, Yokoya, Chanussot, Unsupervised and Unregistered Hyperspectral Image Super-Resolution With "
     "Mutual Dirichlet-Net, IEEE TGRS 2022",
     year=2022,

@@ -305,7 +305,7 @@ CARD: dict[str, Any] = {
 }
 
 
-@register("usdn", note="Stops by the reconstruction of the HR-MSI; the release stops by the ground truth.", **CARD)
+@register("usdn", told="known", note="Stops by the reconstruction of the HR-MSI; the release stops by the ground truth.", **CARD)
 def usdn(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int = 12, hidden: int = 3,
          hsi_iterations: int = 30_000, init_iterations: int = 15_000, iterations: int = 500_000, stop: str = "self",
          seed: int = 0) -> USDN:
@@ -320,7 +320,7 @@ def usdn(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int 
     return USDN(response, endmembers, hidden, hsi_iterations, init_iterations, iterations, stop, seed)
 
 
-@register("usdn-oracle", note="Stops by the errors against the ground truth, as the release does: no fair competitor.", **CARD)
+@register("usdn-oracle", told="known", oracle=True, note="Stops by the errors against the ground truth, as the release does: no fair competitor.", **CARD)
 def usdn_oracle(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int = 12, hidden: int = 3,
                 hsi_iterations: int = 30_000, init_iterations: int = 15_000, iterations: int = 500_000,
                 stop: str = "oracle", seed: int = 0) -> USDN:

@@ -15,6 +15,7 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, probe, rela
 from benchmark.store import code_version
 from datasets.aviris_bands import KEPT_172
 from methods import card, create
+from methods.registry import trait
 
 BANDS, LR_SIZE, HR_SIZE = len(KEPT_172), 64, 256  # the papers' sizes
 
@@ -108,7 +109,7 @@ def fidelity(methods: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         msi_bands, published = next(iter(method.published.items()), (4, {}))
         with torch.device("meta"):
             model = create(name, bands=BANDS, msi_bands=msi_bands)
-        unused = tuple(getattr(model, "unused", ()))
+        unused = trait(model, "unused")
         used = sum(p.numel() for key, p in model.named_parameters() if not (unused and key.startswith(unused)))
         layers, attention = multiply_adds(model, BANDS, msi_bands, LR_SIZE, HR_SIZE)
         yield {
