@@ -4,18 +4,24 @@
 python run_benchmark.py list
 python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
+python run_benchmark.py refresh --profile aviris
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
 python run_benchmark.py estimate HSI_FILE MSI_FILE --estimator hysure
+
+A method is a name or a variant of it, name@key=value,key=value. --study-file FILE.py, with any command, registers
+methods, datasets, metrics and studies of your own.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
 import sys
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +30,22 @@ from lightning_fabric import Fabric
 
 import datasets
 import methods
-from benchmark import store
-from benchmark.execute import device_name, execute, pending, preflight
+from benchmark import keys, store
+from benchmark.execute import execute, pending, preflight
 from benchmark.fidelity.networks import fidelity
 from benchmark.fidelity.toolboxes import recorded
-from benchmark.page import facts as gather
+from benchmark.machine import device_name
+from benchmark.page.facts import render_study
 from benchmark.pair import fuse_pair, load_pair, picture, responses
-from benchmark.plan import PlanError, Study, plan, shard
+from benchmark.plan import BUDGET, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
-from benchmark.studies import STUDIES, study
-from datasets import SceneError
+from benchmark.refresh import refresh
+from benchmark.studies import STUDIES, load_file, study
 from methods.estimation import ESTIMATORS
-from methods.registry import MethodError
 
-USER_ERRORS = (SceneError, MethodError, PlanError, store.StoreError)
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
                     "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
-BUDGET = ("steps", "minutes", "lr", "batch", "crop", "log_every")  # flags that replace fields of every recipe
+FLAGS = tuple(flag for flag in BUDGET if flag != "epochs")  # those that replace fields of every recipe
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -67,7 +72,8 @@ def arguments() -> argparse.ArgumentParser:
     own.add_argument("--methods", nargs="+", default=("gsa", "fuse-blind", "hysure-blind"), metavar="METHOD",
                      help="untrained methods")
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
-    for command in (run, report, complexity):
+    fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
+    for command in (run, report, complexity, fresh):
         add = command.add_argument
         add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
         add("--study", metavar="NAME", help="name of the report, if not the profile's")
@@ -81,47 +87,82 @@ def arguments() -> argparse.ArgumentParser:
         add("--all-bands", action="store_true", help="take every band of the scenes, not the 172 of AVIRIS")
         add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
         add("--recipe", default="", metavar="NAME", help="recipe on the methods' cards, such as paper or release")
-        for flag in BUDGET:
+        for flag in FLAGS:
             add(f"--{flag.replace('_', '-')}", type=float if flag in ("minutes", "lr") else int, metavar="X",
                 help=f"replace '{flag}' of every recipe")
         add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
         add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
-        add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="of training")
+        add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="of training; 16-mixed needs a GPU")
         add("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
         add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     for command in (run, complexity):
         command.add_argument("--force", action="store_true", help="measure every job of the plan anew")
-        command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose method's code has changed")
+        command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose code has changed")
         command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
         command.add_argument("--dry-run", action="store_true", help="print the plan with the state of each job and stop")
+    run.add_argument("--rescore", action="store_true",
+                     help="measure the scores anew from the parameters there are, such as for a new metric; nothing is trained")
+    for command in commands.choices.values():
+        command.add_argument("--study-file", action="append", type=Path, default=[], metavar="FILE.py",
+                             help="a file that registers methods, datasets, metrics or studies of your own")
     return parser
 
 
 def study_of(args: argparse.Namespace) -> Study:
-    """The profile, with what the flags replace."""
-    chosen = study(args.profile)
-    protocol = chosen.protocol
+    """The profile, with what the flags replace; one that differs from its profile has a name of its own."""
+    profile = study(args.profile)
+    protocol = profile.protocol
     if args.protocol and args.protocol not in PROTOCOLS:
         raise PlanError(f"unknown protocol '{args.protocol}'; choices: {', '.join(PROTOCOLS)}")
     if args.protocol:
         protocol = replace(PROTOCOLS[args.protocol], hr_size=protocol.hr_size)
-    protocol = replace(protocol, hr_size=args.hr_size or protocol.hr_size, bands="all" if args.all_bands else protocol.bands)
     if any(not option.partition("=")[1] for option in args.data_option):
         raise PlanError(f"--data-option {' '.join(args.data_option)}: give KEY=VALUE, such as root=FOLDER")
-    options = {key: int(value) if value.isdigit() else value for key, _, value in (o.partition("=") for o in args.data_option)}
-    budget = {flag: getattr(args, flag) for flag in BUDGET if getattr(args, flag) is not None}
-    training = dict(chosen.training)
-    if budget.keys() & {"steps", "minutes"}:
-        training = {key: value for key, value in training.items() if key not in ("steps", "minutes")}
-    same_data = args.dataset in (None, chosen.dataset)
-    return replace(
-        chosen, protocol=protocol, name=args.study or chosen.name, methods=tuple(args.methods or chosen.methods),
-        msi_bands=tuple(args.msi_bands or chosen.msi_bands), dataset=args.dataset or chosen.dataset,
-        dataset_options=(dict(chosen.dataset_options) if same_data else {}) | options,
-        splits=tuple(args.splits or (chosen.splits if same_data else ("test",))), seeds=tuple(args.seeds or chosen.seeds),
-        recipe=args.recipe, training=training | budget, cost_lr_size=args.lr_size or chosen.cost_lr_size,
-        precision=args.precision or chosen.precision,
+    options = {key: value for key, _, value in (option.partition("=") for option in args.data_option)}
+    same_data = args.dataset in (None, profile.dataset)
+    if not same_data and protocol.bands == "aviris-172":
+        protocol = replace(protocol, bands="auto")
+    if args.all_bands:
+        protocol = replace(protocol, bands="all")
+    if args.hr_size is not None:
+        if args.hr_size < protocol.ratio:
+            raise PlanError(f"--hr-size {args.hr_size}: an HR image has {protocol.ratio} pixels a side at least, one LR pixel")
+        protocol = replace(protocol, hr_size=args.hr_size)
+    budget = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
+    replaced = budget.keys() | ({"steps", "minutes"} if budget.keys() & {"steps", "minutes"} else set())
+    training = {key: value for key, value in profile.training.items() if key not in replaced}
+    chosen = replace(
+        profile, protocol=protocol, methods=tuple(args.methods or profile.methods),
+        msi_bands=tuple(args.msi_bands or profile.msi_bands), dataset=args.dataset or profile.dataset,
+        dataset_options=(dict(profile.dataset_options) if same_data else {}) | options,
+        splits=tuple(args.splits or (profile.splits if same_data else ("test",))), seeds=tuple(args.seeds or profile.seeds),
+        recipe=args.recipe, training=training | budget,
+        exceptions={name: {key: value for key, value in own.items() if key not in replaced}
+                    for name, own in profile.exceptions.items()},
+        cost_lr_size=profile.cost_lr_size if args.lr_size is None else args.lr_size,
+        precision=args.precision or profile.precision,
     )
+    return named(chosen, profile, args.study)
+
+
+def named(chosen: Study, profile: Study, name: str | None) -> Study:
+    """The study with the fields that flags have replaced, under the name asked for or one that tells it from the profile.
+
+    So no page of a profile is ever overwritten by another study; where the data lie is no difference.
+    """
+    def words(of: Study) -> dict[str, str]:
+        held = {each.name: getattr(of, each.name) for each in fields(Study)}
+        held["dataset_options"] = {key: value for key, value in of.dataset_options.items() if key != "root"} \
+            if of.dataset == profile.dataset else dict(of.dataset_options)
+        held["protocol"] = of.protocol.digest
+        return {key: keys.canonical(value) if isinstance(value, dict) else repr(value) for key, value in held.items()}
+
+    new, old = words(chosen), words(profile)
+    replaced = frozenset(key for key in new if new[key] != old[key])
+    title = f"{chosen.dataset}, settings of the profile {profile.name}" if "dataset" in replaced else profile.title
+    short = hashlib.sha256(keys.canonical([new[key] for key in sorted(replaced)]).encode()).hexdigest()[:6]
+    return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), title=title,
+                   replaced=replaced)
 
 
 def show_list(_: argparse.Namespace) -> int:
@@ -166,10 +207,12 @@ def fuse_own(args: argparse.Namespace) -> int:
         images.append(image)
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         print(f"{row['method']:20} {figures}", flush=True)
-        store.write_csv(out / "rows.csv", rows)
-        np.savez_compressed(out / f"{row['method']}.npz", cube=(image * pair.hsi_max).permute(1, 2, 0).numpy(),
-                            wavelength_nm=pair.wavelengths)
-    picture(pair, rows, images, out / "pair.png")
+        with store.writing(out, "--out"):
+            store.write_csv(out / "rows.csv", rows)
+            np.savez_compressed(out / f"{row['method']}.npz", cube=(image * pair.hsi_max).permute(1, 2, 0).numpy(),
+                                wavelength_nm=pair.wavelengths)
+    with store.writing(out, "--out"):
+        picture(pair, rows, images, out / "pair.png")
     print(out / "pair.png")
     return 0
 
@@ -179,55 +222,72 @@ def estimate_responses(args: argparse.Namespace) -> int:
     pair = load_pair(args.hsi, args.msi, args.decimate)
     out = args.out or Path("reports") / pair.name
     found = responses(pair, args.estimator)
-    out.mkdir(parents=True, exist_ok=True)
-    np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths, **{key: np.asarray(value) for key, value in found.items()})
-    for band, row in enumerate(found["srf"]):
+    with store.writing(out, "--out"):
+        out.mkdir(parents=True, exist_ok=True)
+        np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths,
+                 **{key: np.asarray(value) for key, value in found._asdict().items()})
+    for band, row in enumerate(found.srf):
         top = int(row.argmax())
         where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
         print(f"MSI band {band}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top}{where}")
     with np.printoptions(precision=4, suppress=True, linewidth=120):
-        print(f"PSF in HR pixels, phase {found['phase']}:\n{found['psf'].numpy()}")
+        print(f"PSF in HR pixels, phase {found.phase}:\n{found.psf.numpy()}")
     print(out / "responses.npz")
     return 0
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Commands run, report and complexity."""
+    """Commands run, report, complexity and refresh."""
     kind = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
     chosen = study_of(args)
+    if kind == "cpu" and chosen.precision == "16-mixed":
+        raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
     fabric = Fabric(accelerator=kind, devices=1, precision=chosen.precision)
     jobs = plan(chosen, device_name(fabric.device), costs_only=args.command == "complexity")
-    failed = []
-    if args.command != "report":
-        due = shard(jobs, args.shard) if args.shard else jobs
-        if args.dry_run:
-            print("\n".join(f"{store.state(args.results, job):10} {job.label}" for job in due))
-            return 0
-        if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale)):
-            preflight(chosen)
-        failed = execute(due, args.results, fabric, args.force, args.redo_stale)
+    if args.command == "report":
+        print(render_study(chosen, jobs, args.results, args.reports))
+        return 0
+    if args.command == "refresh":
+        left = 0
+        for job, fresh, words in refresh(jobs, args.results, fabric):
+            left += not fresh
+            print(f"{'fresh' if fresh else 'stale':6} {job.label}: {words}", flush=True)
+        return int(left > 0)
+    due = shard(jobs, args.shard) if args.shard else jobs
+    rescore = args.command == "run" and args.rescore
+    if args.dry_run:
+        for job in due:
+            held = store.held(args.results, job)
+            print(f"{held.state:10} {job.label}" + (f" [{', '.join(held.changed)}]" if held.changed else ""))
+        return 0
+    if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
+        for line in preflight(chosen):
+            print(line, file=sys.stderr)
+    failed = execute(due, args.results, fabric, args.force, args.redo_stale, rescore)
     if args.command == "complexity":
-        print(gather.costs(jobs, args.results).to_string(index=False))
+        print(store.costs(args.results, jobs).to_string(index=False))
     else:
-        print(gather.render_study(chosen, jobs, args.results, args.reports))
+        print(render_study(chosen, jobs, args.results, args.reports))
     reasons = sorted({store.failure(args.results, job) for job in failed})
-    for reason in reasons:
+    for _, reason in reasons:
         print(f"error: {reason}", file=sys.stderr)
-    bad_input = all(reason.startswith(tuple(error.__name__ for error in USER_ERRORS)) for reason in reasons)
-    return 0 if not failed else 2 if bad_input else 1
+    return 0 if not failed else 2 if all(kind == "input" for kind, _ in reasons) else 1
 
 
-COMMANDS = {"list": show_list, "fidelity": show_fidelity, "fuse": fuse_own, "estimate": estimate_responses}
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "list": show_list, "fidelity": show_fidelity, "fuse": fuse_own, "estimate": estimate_responses}
 
 
 def main(words: list[str] | None = None) -> int:
     """Run a command: 0 done, 1 a job failed, 2 bad input, 130 interrupted."""
     args = arguments().parse_args(words)
     try:
+        for path in args.study_file:
+            load_file(path)
         return COMMANDS.get(args.command, measure)(args)
-    except USER_ERRORS as error:
+    except store.BAD_INPUT as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # such as `list | head`: nobody reads on, and the interpreter must not try to flush

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import ctypes
 import math
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,10 +14,11 @@ from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark.evaluate import timed
+from benchmark.machine import peak_memory_mb, timed
 from benchmark.plan import Job
 from datasets.aviris_bands import KEPT_172
 from methods import card, create, fuse
+from methods.registry import trait
 
 # Element by element, or moving data only: no multiply-adds that a published count would hold.
 ELEMENTWISE = set("""
@@ -35,48 +33,69 @@ COUNTED_BY_TORCH = {"scaled_dot_product_attention", "bmm", "baddbmm"}
 def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
     """The cost row of a method: an untrained network at ``study.cost_lr_size``, random images, batch 1.
 
-    ``macs_conv`` is what the papers' counters see, ``macs_attention`` stands beside it, ``macs`` is their sum, and
-    ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN). Those optimised for each
-    image tell their parameters by an attribute ``size``, or by ``network(lr_size)`` the network that they optimise, whose
-    forward is counted; they have no time here, since an optimisation of this size takes hours: their score rows tell it.
+    Methods optimised for each image have no time here, since an optimisation of this size takes hours: their score rows
+    tell it.
     """
-    study = job.study
-    ratio, lr_size = study.protocol.ratio, study.cost_lr_size
-    bands = len(KEPT_172) if study.protocol.bands == "aviris-172" else next(study.data.load(study.splits[0])).bands
-    hr_size = lr_size * ratio
-    srf = torch.rand(job.msi_bands, bands)
-    model = create(job.method, bands=bands, msi_bands=job.msi_bands, ratio=ratio, psf=study.protocol.psf,
-                   srf=srf / srf.sum(1, keepdim=True), phase=study.protocol.phase, **study.arguments.get(job.method, {}))
-    counts = {"parameters": 0, "parameters_used": 0, "macs": math.nan, "macs_conv": math.nan,
-              "macs_attention": math.nan, "uncounted_ops": "all"}
-    if isinstance(model, nn.Module):
-        conv, attention = multiply_adds(model, bands, job.msi_bands, lr_size, hr_size)
-        counts = {"parameters": sum(p.numel() for p in model.parameters()),
-                  "parameters_used": used_parameters(model, bands, job.msi_bands, ratio),
-                  "macs": conv + attention, "macs_conv": conv, "macs_attention": attention,
-                  "uncounted_ops": uncounted_operations(model, bands, job.msi_bands, ratio)}
-        model = model.to(fabric.device)
-    elif hasattr(model, "network"):
-        network = model.network((lr_size, lr_size))
-        conv, attention = multiply_adds(network, bands, job.msi_bands, lr_size, hr_size)
-        total = sum(p.numel() for p in network.parameters())
-        counts |= {"parameters": total, "parameters_used": total, "macs": conv + attention, "macs_conv": conv,
-                   "macs_attention": attention, "uncounted_ops": "not analysed"}
-    elif hasattr(model, "size"):
-        counts |= {"parameters": model.size, "parameters_used": model.size}
+    counted = counts(job)
+    log(f"counted: {counted}")
+    lr_size, hr_size, bands = job.study.cost_lr_size, job.study.cost_lr_size * job.study.protocol.ratio, _bands(job)
+    model = _model(job)
+    model = model.to(fabric.device) if isinstance(model, nn.Module) else model
     generator = torch.Generator().manual_seed(0)
     lr_hsi = torch.rand(1, bands, lr_size, lr_size, generator=generator).to(fabric.device)
     hr_msi = torch.rand(1, job.msi_bands, hr_size, hr_size, generator=generator).to(fabric.device)
-    log(f"counted: {counts}")
     shown = torch.rand(1, bands, hr_size, hr_size, generator=generator).to(fabric.device)  # to an oracle only
-    quick = card(job.method).family != "unsupervised"
     seconds, memory_mb = [math.nan], math.nan
-    if quick:
+    if card(job.method).family != "unsupervised":
         seconds, memory_mb = measured(lambda: fuse(model, lr_hsi, hr_msi, shown), fabric.device)
     return [{"method": job.method, "msi_bands": job.msi_bands, "device": job.device, "dtype": "float32",
-             "lr_size": lr_size, "hr_size": hr_size, **counts, "flops": 2 * counts["macs"],
+             "lr_size": lr_size, "hr_size": hr_size, **counted, "flops": 2 * counted["macs"],
              "seconds_median": statistics.median(seconds), "seconds_spread": max(seconds) - min(seconds),
-             "runs": len(seconds) if quick else 0, "peak_memory_mb": memory_mb, "job": job.key[:12], "status": "ok"}]
+             "runs": 0 if math.isnan(seconds[0]) else len(seconds), "peak_memory_mb": memory_mb, "job": job.key[:12],
+             "status": "ok"}]
+
+
+def counts(job: Job) -> dict[str, Any]:
+    """Parameters and multiply-adds of a method.
+
+    ``macs_conv`` is what the papers' counters see, ``macs_attention`` stands beside it, ``macs`` is their sum, and
+    ``uncounted_ops`` names what is in neither. Training-free methods have no such counts (NaN); those optimised for each
+    image tell their parameters, or the network that they optimise (:class:`methods.registry.Traits`).
+    """
+    ratio, lr_size, bands, msi_bands = job.study.protocol.ratio, job.study.cost_lr_size, _bands(job), job.msi_bands
+    hr_size, model = lr_size * ratio, _model(job)
+    found: dict[str, Any] = {"parameters": 0, "parameters_used": 0, "macs": math.nan, "macs_conv": math.nan,
+                             "macs_attention": math.nan, "uncounted_ops": "all"}
+    network, size = trait(model, "network"), trait(model, "size")
+    if isinstance(model, nn.Module):
+        conv, attention = multiply_adds(model, bands, msi_bands, lr_size, hr_size)
+        found = {"parameters": sum(p.numel() for p in model.parameters()),
+                 "parameters_used": used_parameters(model, bands, msi_bands, ratio),
+                 "macs": conv + attention, "macs_conv": conv, "macs_attention": attention,
+                 "uncounted_ops": uncounted_operations(model, bands, msi_bands, ratio)}
+    elif network is not None:
+        optimised = network((lr_size, lr_size))
+        conv, attention = multiply_adds(optimised, bands, msi_bands, lr_size, hr_size)
+        total = sum(p.numel() for p in optimised.parameters())
+        found |= {"parameters": total, "parameters_used": total, "macs": conv + attention, "macs_conv": conv,
+                  "macs_attention": attention, "uncounted_ops": "not analysed"}
+    elif size is not None:
+        found |= {"parameters": size, "parameters_used": size}
+    return found
+
+
+def _bands(job: Job) -> int:
+    protocol, data = job.study.protocol, job.study.data
+    return len(KEPT_172) if protocol.bands == "aviris-172" else \
+        protocol.select(next(data.load(job.study.splits[0]))).bands
+
+
+def _model(job: Job) -> Any:
+    """The method with its initial parameters, told a PSF and a random SRF."""
+    protocol = job.study.protocol
+    srf = torch.rand(job.msi_bands, _bands(job))
+    return create(job.names[0], bands=_bands(job), msi_bands=job.msi_bands, ratio=protocol.ratio, psf=protocol.psf,
+                  srf=srf / srf.sum(1, keepdim=True), phase=protocol.phase, **job.study.arguments_of(job.method))
 
 
 @torch.no_grad()
@@ -117,32 +136,7 @@ def used_parameters(model: nn.Module, bands: int, msi_bands: int, ratio: int, lr
 
 
 def measured(call: Callable[[], torch.Tensor], device: torch.device) -> tuple[list[float], float]:
-    """Seconds of 3 to 20 calls after a warm-up, and the peak memory of a call in MB beyond what it began with.
-
-    On the CPU the peak is that of the process (Linux; NaN elsewhere).
-    """
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-    else:
-        _reset_resident_peak()
-        before = _resident_bytes("VmRSS")
-    warm_up = timed(call)[1]
-    after = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes("VmHWM")
-    seconds = [timed(call)[1] for _ in range(min(20, max(3, int(5 / warm_up))))]
-    return seconds, (after - before) / 1e6
-
-
-def _reset_resident_peak() -> None:
-    with contextlib.suppress(OSError, AttributeError):  # another system, where _resident_bytes gives NaN
-        ctypes.CDLL(None).malloc_trim(0)  # what earlier calls have freed must not hide what this one takes
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _resident_bytes(field: str) -> float:
-    """A memory field of /proc/self/status in bytes; NaN where there is none."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return math.nan
-    return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith(field + ":"))
+    """Seconds of 3 to 20 calls after a warm-up, and the peak memory of the warm-up in MB beyond what it began with."""
+    warm_up: list[float] = []
+    memory_mb = peak_memory_mb(lambda: warm_up.append(timed(call)[1]), device)
+    return [timed(call)[1] for _ in range(min(20, max(3, int(5 / warm_up[0]))))], memory_mb

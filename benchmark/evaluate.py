@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,19 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
+from torch import Tensor
 
 from benchmark import store
+from benchmark.machine import timed
 from benchmark.metrics import METRICS, measure
 from benchmark.plan import Job
 from benchmark.protocol import Observation
 from datasets import Scene
 from methods import create, fuse
+
+
+class EstimateError(RuntimeError):
+    """A method that gives nothing that can be measured."""
 
 
 def score(job: Job, place: Path, weights: Path | None, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -33,60 +38,80 @@ def score(job: Job, place: Path, weights: Path | None, fabric: Fabric, log: Call
 
     Returns:
         One row an image; an estimate that is not finite gives a row with status ``"failed"`` and NaN scores.
+
+    Raises:
+        EstimateError: not one estimate is finite.
     """
-    model, rows = None, store.kept(place)
-    for scene in job.study.data.load(job.split):
-        if any(row["image"] == scene.name for row in rows):
-            continue
-        reference = job.study.protocol.reference(scene)
-        observation = job.study.protocol.observe(scene, job.msi_bands, job.scenario)
-        if model is None or weights is None:  # a model-based method is told the responses of each image
-            model = _build(job, reference, observation, weights)
-            model = model.to(fabric.device) if weights else model
-        lr_hsi, hr_msi = (x[None].to(fabric.device) for x in (observation.lr_hsi, observation.hr_msi))
-        estimate, seconds = timed(partial(fuse, model, lr_hsi, hr_msi, reference.cube[None].to(fabric.device)))
-        row = _identity(job, scene.name) | _scores(estimate[0], reference, job)
-        rows.append(row | {"seconds": seconds, "device": fabric.device.type, "job": job.key[:12]})
+    rows = store.kept(place)
+    there = {row["image"] for row in rows}
+    for row in scored(job, [entry for entry in job.images if entry not in there], weights, fabric.device):
+        rows.append(row)
         store.keep(place, rows)
-        log(f"{scene.name}: {row['psnr_db']:.3f} dB, {row['sam_deg']:.4f} deg, {seconds:.3f} s, {row['status']}")
+        log(f"{row['image']}: {row['psnr_db']:.3f} dB, {row['sam_deg']:.4f} deg, {row['seconds']:.3f} s, {row['status']}"
+            + (f", {row['bands_left_out']} bands are constant in the reference and left out" if row["bands_left_out"] else ""))
+    if all(row["status"] == "failed" for row in rows):
+        raise EstimateError(f"none of {len(rows)} estimates is finite: NaN or infinite values in each of them")
     return rows
 
 
-def _build(job: Job, reference: Scene, observation: Observation, weights: Path | None) -> Any:
+def scored(job: Job, images: list[str], weights: Path | None, device: torch.device) -> Iterator[dict[str, Any]]:
+    """The rows of some images of a score job, one after the other."""
+    study, model = job.study, None
+    for entry in images:
+        reference, observation = study.protocol.look(study.data.scene(entry), job.msi_bands, job.scenario)
+        if model is None or weights is None:  # a model-based method is told the responses of each image
+            model = build(job, reference.bands, observation, weights)
+            model = model.to(device) if weights else model
+        values, seconds = measured(model, reference, observation, study.protocol.ratio, device)
+        finite = not any(math.isnan(value) for value in values.values())
+        yield {
+            "method": job.method, "dataset": study.dataset, "split": job.split, "image": entry,
+            "msi_bands": job.msi_bands, "ratio": study.protocol.ratio, "scenario": job.scenario.name,
+            "noise_target": job.scenario.noise_target, "snr_db": job.scenario.snr_db, "seed": job.seed,
+            "protocol": study.protocol.digest, **values, "bands": reference.bands,
+            "bands_left_out": reference.bands - int(varying(reference.cube).sum()), "status": "ok" if finite else "failed",
+            "seconds": seconds, "device": device.type, "job": job.key[:12],
+        }
+
+
+def build(job: Job, bands: int, observation: Observation, weights: Path | None) -> Any:
     """The method, with its trained parameters if it has any."""
-    protocol = job.study.protocol
-    model = create(job.method, bands=reference.bands, msi_bands=job.msi_bands, ratio=protocol.ratio,
-                   psf=observation.psf, srf=observation.srf, phase=protocol.phase, **job.study.arguments.get(job.method, {}))
+    model = create(job.names[0], bands=bands, msi_bands=job.msi_bands, ratio=job.study.protocol.ratio,
+                   **observation.told._asdict(), **job.study.arguments_of(job.method))
     if weights is not None:
-        prefix = f"{job.method}/"
+        prefix = f"{job.names[0]}/"
         own = {key.removeprefix(prefix): value for key, value in load_file(weights).items() if key.startswith(prefix)}
         model.load_state_dict(own)
     return model
 
 
-def _identity(job: Job, image: str) -> dict[str, Any]:
-    """The identity columns of a row; none is ever null."""
-    return {
-        "method": job.method, "dataset": job.study.dataset, "split": job.split, "image": image,
-        "msi_bands": job.msi_bands, "ratio": job.study.protocol.ratio, "scenario": job.scenario.name,
-        "noise_target": job.scenario.noise_target, "snr_db": job.scenario.snr_db, "seed": job.seed,
-        "protocol": job.study.protocol.digest,
-    }
+def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
+             device: torch.device) -> tuple[dict[str, float], float]:
+    """Every metric of what a method makes of an observation, NaN if that is not finite, and its seconds.
 
+    The method gets copies: what it changes in place nobody else sees. Bands that are constant in the reference leave
+    every metric: they have no structure, and their PSNR would only say how well a constant is met.
 
-def _scores(estimate: torch.Tensor, reference: Scene, job: Job) -> dict[str, Any]:
-    """Every metric of one (bands, H, W) estimate, and whether it is finite."""
+    Args:
+        model: as :func:`methods.create` gives it.
+        reference: the true HR-HSI, (bands, H, W).
+        observation: of it.
+        ratio: HR pixels per LR pixel along one side.
+        device: to fuse on.
+    """
+    images = (observation.lr_hsi, observation.hr_msi, reference.cube)
+    estimate, seconds = timed(partial(fuse, model, *(image[None].to(device, copy=True) for image in images)))
+    if estimate.shape[1:] != reference.cube.shape:
+        raise EstimateError(f"an estimate of shape {tuple(estimate.shape[1:])} where {tuple(reference.cube.shape)} is wanted")
     if not torch.isfinite(estimate).all():
-        return dict.fromkeys(METRICS, math.nan) | {"status": "failed"}
-    span = reference.native_max - reference.native_min
-    values = measure(estimate, reference.cube.to(estimate.device), ratio=job.study.protocol.ratio, scale=span)
-    return {name: value.item() for name, value in values.items()} | {"status": "ok"}
+        return dict.fromkeys(METRICS, math.nan), seconds
+    kept = varying(reference.cube)
+    values = measure(estimate[0][kept.to(device)], reference.cube[kept].to(device), ratio=ratio,
+                     scale=reference.native_max - reference.native_min)
+    return {name: value.item() for name, value in values.items()}, seconds
 
 
-def timed(call: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """What ``call`` returns, and the seconds it took with the device synchronised."""
-    start = time.perf_counter()
-    result = call()
-    if result.is_cuda:
-        torch.cuda.synchronize(result.device)
-    return result, time.perf_counter() - start
+def varying(cube: Tensor) -> Tensor:
+    """(bands,) bool: which bands of (bands, H, W) are not constant."""
+    flat = cube.flatten(1)
+    return flat.amax(1) > flat.amin(1)

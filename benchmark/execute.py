@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import platform
-import shutil
+import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from benchmark import store
 from benchmark.complexity import cost
-from benchmark.evaluate import score
+from benchmark.evaluate import score, varying
+from benchmark.machine import device_name, unchanged
 from benchmark.plan import Job, Study
 from benchmark.train import train
 
 
-def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, redo_stale: bool = False) -> list[Job]:
+class NoWeightsError(RuntimeError):
+    """A score whose training has no parameters that it may use: says why and what to do."""
+
+
+def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, redo_stale: bool = False,
+            rescore: bool = False) -> list[Job]:
     """Run the jobs that are not done, and the trainings that these need and whose parameters are not there.
 
     Args:
@@ -28,6 +34,7 @@ def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, re
         fabric: device and precision.
         force: run every job of the plan anew.
         redo_stale: run stale jobs anew.
+        rescore: measure every score of the plan anew from the parameters there are; nothing is trained.
 
     Returns:
         The jobs that failed; why stands in their ``error.txt``.
@@ -36,47 +43,50 @@ def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, re
         KeyboardInterrupt: what is finished stays; the same command goes on.
         StoreError: the results folder cannot be written.
     """
-    due = pending(jobs, root, force, redo_stale)
+    due = pending(jobs, root, force, redo_stale, rescore)
     failed: list[Job] = []
     with tqdm(total=len(due), desc="jobs", unit="job", disable=not due) as bar:
         for job in due:
             bar.set_postfix_str(job.label)
-            if not run_one(job, root, fabric, anew=force or (redo_stale and store.state(root, job) == "stale")):
+            if not run_one(job, root, fabric, anew=store.held(root, job).measured):
                 failed.append(job)
-                tqdm.write(f"failed: {job.label}: {store.failure(root, job)}")
+                tqdm.write(f"failed: {job.label}: {store.failure(root, job)[1]}", file=sys.stderr)
             bar.update()
     return failed
 
 
-def pending(jobs: list[Job], root: Path, force: bool, redo_stale: bool) -> list[Job]:
+def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False) -> list[Job]:
     """The jobs to run. A training is one of them only if a score to be measured needs its parameters."""
-    wanted = {"unfinished", "missing", "failed"} | ({"stale"} if redo_stale else set())
-    states = {job.key: store.state(root, job) for job in jobs}
-    scores = [job for job in jobs if job.kind != "train" and (force or states[job.key] in wanted)]
+    wanted = {"unfinished", "missing", "failed", "damaged"} | ({"stale"} if redo_stale else set())
+    cells = {job.key: job for job in reversed(jobs)}  # a cell that two names of a study share is measured once
+    states = {key: store.state(root, job) for key, job in cells.items()}
+    if rescore:
+        return [job for job in jobs if cells[job.key] is job and job.kind == "score" and states[job.key] != "missing"]
+    scores = [job for job in cells.values() if job.kind != "train" and (force or states[job.key] in wanted)]
     needed = {job.training.key for job in scores if job.training}
-    trainings = {
-        job.key for job in jobs if job.key in needed
-        and (force or states[job.key] in wanted or not (store.folder(root, job) / "model.safetensors").exists())
-    }
+    trainings = {key for key in needed if key in cells
+                 and (force or states[key] in wanted or not has_weights(root, cells[key]))}
     due = trainings | {job.key for job in scores}
-    return [job for job in jobs if job.key in due]
+    return [job for job in jobs if job.key in due and cells[job.key] is job]
+
+
+def has_weights(root: Path, training: Job) -> bool:
+    """Whether the parameters of a training lie on this machine."""
+    return (store.folder(root, training) / "model.safetensors").exists()
 
 
 def run_one(job: Job, root: Path, fabric: Fabric, anew: bool) -> bool:
     """Run one job and write its rows, or its error; whether it succeeded."""
-    if anew:
-        shutil.rmtree(store.folder(root, job), ignore_errors=True)
-    start, place = time.time(), store.begin(root, job)
+    start, place = time.time(), store.begin(root, job, anew)
     device = device_name(fabric.device)
     provenance = store.provenance(job, device)  # of the code as it is now: a long job may see commits come
-
-    def log(line: str) -> None:
-        with (place / "log.txt").open("a") as file:
-            file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
-
+    log = partial(store.log, place)
     log(f"{job.label} on {device}")
     try:
-        rows = RUNNERS[job.kind](job, root, fabric, log)
+        with unchanged():
+            rows = RUNNERS[job.kind](job, place, root, fabric, log)
+    except store.StoreError:  # of the disk, not of the job
+        raise
     except Exception as error:  # one method's failure must not cost the others their rows
         store.fail(place, error)
         return False
@@ -84,46 +94,59 @@ def run_one(job: Job, root: Path, fabric: Fabric, anew: bool) -> bool:
     return True
 
 
-def _score(job: Job, root: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict]:
-    weights = None
-    if job.training:
-        place = store.folder(root, job.training)
-        weights = place / "model.safetensors"
-        if not weights.exists():
-            raise RuntimeError(f"its training has failed: {store.failure(root, job.training)}")
-    return score(job, store.folder(root, job), weights, fabric, log)
+def weights_of(job: Job, root: Path) -> Path | None:
+    """The parameters that a score job measures; None for training-free methods.
+
+    Raises:
+        NoWeightsError: the training failed, is of other code, or left no parameters here.
+    """
+    if job.training is None:
+        return None
+    there = store.held(root, job.training)
+    if there.state == "stale":
+        raise NoWeightsError(f"its training is of other code ({', '.join(there.changed)} changed since): train again with "
+                             "--redo-stale, or show with the command refresh that the change moves no number")
+    if there.state != "done":
+        raise NoWeightsError(f"its training is {there.state}" + (f": {there.reason}" if there.reason else ""))
+    if not has_weights(root, job.training):
+        raise NoWeightsError("the parameters of its training are not on this machine: run without --rescore to train again")
+    return store.folder(root, job.training) / "model.safetensors"
 
 
-RUNNERS: dict[str, Callable[[Job, Path, Fabric, Callable[[str], None]], list[dict]]] = {
-    "train": lambda job, root, fabric, log: train(job, store.folder(root, job), fabric, log),
+def _score(job: Job, place: Path, root: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
+    return score(job, place, weights_of(job, root), fabric, log)
+
+
+RUNNERS: dict[str, Callable[[Job, Path, Path, Fabric, Callable[[str], None]], list[dict[str, Any]]]] = {
+    "train": lambda job, place, root, fabric, log: train(job, place, fabric, log),
     "score": _score,
-    "cost": lambda job, root, fabric, log: cost(job, fabric, log),
+    "cost": lambda job, place, root, fabric, log: cost(job, fabric, log),
 }
 
 
-def preflight(study: Study) -> None:
+def preflight(study: Study) -> list[str]:
     """Read and observe the first scene of every split the study uses, so that unusable data stops it at once.
+
+    Returns:
+        What must be told of the scenes: which bands were taken where that follows from the scene, and bands left out.
 
     Raises:
         SceneError: says what is wrong with the data.
     """
-    trained = any(study.stages_of(method) for method in study.methods)
+    told: dict[str, None] = {}
+    trained = any(study.recipe_of(method) for method in study.methods)
     for split in (*(("train", "val") if trained else ()), *study.splits):
         scene = study.data.scene(study.data.entries(split)[0])
         for msi_bands in study.msi_bands:
             for scenario in study.scenarios if split in study.splits else study.scenarios[:1]:
                 if scenario is study.scenarios[0] or scenario.shift:
-                    study.protocol.observe(scene, msi_bands, scenario)
-
-
-def device_name(device: torch.device) -> str:
-    """The device in words, such as ``cpu (AMD EPYC, 2 threads)``."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux
-        pass
-    return f"{device.type} ({' '.join(model.replace('Processor', '').split())}, {torch.get_num_threads()} threads)"
+                    reference, _ = study.protocol.look(scene, msi_bands, scenario)
+                    if study.protocol.bands == "auto":
+                        which = f"the {reference.bands} AVIRIS bands of the papers" if reference.bands < scene.bands \
+                            else f"all {reference.bands} bands"
+                        told[f"scene '{scene.name}': {which} are taken"] = None
+                    flat = (~varying(reference.cube)).nonzero().flatten().tolist()
+                    if flat:
+                        told[f"scene '{scene.name}': bands {', '.join(map(str, flat))} (0-based, after selection) are constant "
+                             "in the reference and are left out of every score"] = None
+    return list(told)

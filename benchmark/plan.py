@@ -1,33 +1,42 @@
 """A study, the grid of jobs it needs, and the content key of each job. Planning reads no cube and builds no network.
 
-jobs = plan(STUDIES["quick"])       # train jobs before the score jobs that need them
+jobs = plan(study("quick"), "cpu")  # train jobs before the score jobs that need them
 jobs[0].key                         # sha256 of what decides the numbers, nothing else
+jobs[0].source                      # digests of the code that decides them, part by part
 """
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-import hashlib
-import json
 import math
-import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cache, cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import datasets
+from benchmark import keys, source
+from benchmark.metrics import METRICS
 from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
-from datasets.scene import Dataset
-from methods.registry import MethodError, Recipe, card
+from benchmark.rows import SCHEMA
+from datasets.scene import Dataset, Scene
+from methods.registry import MethodError, Recipe, card, split_label
 
-ROW_SCHEMA = 1  # raise when a row's columns change their meaning
+BUDGET = {"steps": 1, "minutes": 0, "lr": 0, "batch": 1, "crop": 1, "log_every": 1, "epochs": 1}  # least value of each
 
 
 class PlanError(ValueError):
     """A plan that cannot be made: names the value, the choices and the remedy."""
+
+
+class Label(NamedTuple):
+    """A sentence that every caption carries, and the fields of :class:`Study` that make it true.
+
+    It is not said of a study in which a flag has replaced one of them. What follows from values is not written here but
+    said by the page (``benchmark.page.facts``).
+    """
+
+    text: str
+    of: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +46,7 @@ class Study:
     Args:
         name: of the folder under ``reports/``.
         title: headline of the page.
-        methods: registry names.
+        methods: registry names, or variants ``name@key=value,...``.
         dataset: registry name.
         dataset_options: arguments of the dataset.
         splits: held-out splits, each told apart in every table.
@@ -48,10 +57,11 @@ class Study:
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
         training: fields of :class:`methods.registry.Recipe` replaced for every method, the declared budget.
         exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
-        arguments: build arguments by method name, such as a reduced width.
+        arguments: build arguments by method name, such as a reduced width; those of a variant come on top.
         cost_lr_size: LR side in pixels at which costs are measured; HR is ``ratio`` times that.
         precision: of Lightning Fabric, ``"32-true"`` or ``"bf16-mixed"``.
-        labels: sentences that every caption carries.
+        labels: what must be said and does not follow from the values above.
+        replaced: fields that a flag has replaced.
     """
 
     name: str
@@ -70,34 +80,104 @@ class Study:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost_lr_size: int = 64
     precision: str = "32-true"
-    labels: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    replaced: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not self.name or set(self.name) & set("/\\") or self.name.startswith("."):
+            raise PlanError(f"study '{self.name}': its name is that of a folder below the reports: no slash, no leading dot")
+        for name, budget in (("training", self.training), *self.exceptions.items()):
+            for key, value in budget.items():
+                least = BUDGET.get(key)
+                if least is None or value is None:
+                    continue
+                if not (math.isfinite(value) and (value >= least if least else value > 0)):
+                    raise PlanError(f"study '{self.name}', {name}: {key} is {value:g}; choose "
+                                    + (f"{least} or more" if least else "a number above 0"))
+        for key, values in (("msi_bands", self.msi_bands), ("cost_lr_size", (self.cost_lr_size,))):
+            if any(value < 1 for value in values):
+                raise PlanError(f"study '{self.name}': {key} {' '.join(map(str, values))}; choose 1 or more")
 
     @cached_property
     def data(self) -> Dataset:
         """The dataset; building it reads no cube."""
         return datasets.get(self.dataset, **self.dataset_options)
 
-    def stages_of(self, method: str) -> tuple[Recipe, ...]:
-        """The recipe of a method, stage by stage, under this study's budget; empty for training-free methods.
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """The labels that are true of this study as it is."""
+        return tuple(label.text for label in self.labels if not self.replaced & set(label.of))
 
-        A budget in steps or minutes is shared out evenly among the stages.
+    def arguments_of(self, label: str) -> dict[str, Any]:
+        """Build arguments of a method or variant that are not its builder's defaults."""
+        name, own = split_label(label)
+        chosen = {**self.arguments.get(name, {}), **own}
+        defaults = card(name).defaults
+        same = {key for key in chosen if key in defaults and keys.canonical(chosen[key]) == keys.canonical(defaults[key])}
+        return {key: value for key, value in chosen.items() if key not in same}
+
+    def recipe_of(self, label: str) -> tuple[Recipe, ...]:
+        """The recipe of a method as its card has it, stage by stage; empty for training-free methods.
 
         Raises:
             MethodError: no recipe of that name.
         """
-        recipes = card(method).recipes
+        recipes = card(label).recipes
         if not recipes:
             return ()
         name = self.recipe or next(iter(recipes))
         if name not in recipes:
-            raise MethodError(f"method '{method}' has no recipe '{name}'; choices: {', '.join(recipes)}")
-        stages = recipes[name] if isinstance(recipes[name], tuple) else (recipes[name],)
-        budget = {**self.training, **self.exceptions.get(method, {})}
-        if "steps" in budget:
-            budget["steps"] //= len(stages)
-        if "minutes" in budget:
-            budget["minutes"] /= len(stages)
-        return tuple(dataclasses.replace(stage, **budget) for stage in stages)
+            raise MethodError(f"method '{label}' has no recipe '{name}'; choices: {', '.join(recipes)}")
+        held = recipes[name]
+        return held if isinstance(held, tuple) else (held,)
+
+    def budget_of(self, label: str) -> dict[str, Any]:
+        """Fields of its recipe that this study replaces for a method."""
+        return {**self.training, **self.exceptions.get(split_label(label)[0], {})}
+
+    def stages_of(self, label: str) -> tuple[Recipe, ...]:
+        """The recipe of a method, stage by stage, under this study's budget; empty for training-free methods.
+
+        Steps or minutes are shared out evenly among the stages; a learning rate is that of the first stage, and later
+        ones keep their ratio to it.
+
+        Raises:
+            MethodError: no recipe of that name.
+            PlanError: fewer steps than stages.
+        """
+        stages, budget = self.recipe_of(label), self.budget_of(label)
+        if budget.get("steps") is not None:
+            if budget["steps"] < len(stages):
+                raise PlanError(f"method '{label}' is trained in {len(stages)} stages: {budget['steps']} steps cannot be "
+                                f"shared by them; give {len(stages)} or more")
+            budget["steps"] //= max(1, len(stages))
+        if budget.get("minutes") is not None:
+            budget["minutes"] /= max(1, len(stages))
+
+        def under(stage: Recipe) -> Recipe:
+            own = {"lr": budget["lr"] * (stage.lr / stages[0].lr)} if budget.get("lr") else {}
+            return replace(stage, **budget | own)
+
+        return tuple(under(stage) for stage in stages)
+
+    def replacements(self, label: str) -> list[str]:
+        """What the budget replaces in the recipe of a method, in words, a line a stage; for logs."""
+        lines = []
+        for number, (was, now) in enumerate(zip(self.recipe_of(label), self.stages_of(label)), 1):
+            words = [f"{key} {getattr(was, key)} -> {getattr(now, key)}" for key in self.budget_of(label)
+                     if getattr(was, key) != getattr(now, key)]
+            lines += [f"stage {number}: " + ", ".join(words)] if words else []
+        return lines
+
+    def trained_with(self, label: str) -> tuple[str, ...]:
+        """The methods of one training, in the order of its recipe, the one named among them.
+
+        The partners of a variant are the variants with the same arguments where the study has them, else plain.
+        """
+        name, words = split_label(label)[0], label.partition("@")[2]
+        partners = self.recipe_of(label)[0].trains
+        like = {partner: f"{partner}@{words}" if f"{partner}@{words}" in self.methods else partner for partner in partners}
+        return tuple(label if partner == name else like[partner] for partner in partners)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +187,7 @@ class Job:
     Args:
         kind: ``"train"``, ``"score"`` or ``"cost"``.
         study: that asked for it; only what decides this cell's numbers enters the key.
-        methods: the one measured, or all that are trained together.
+        methods: the one measured, or all that are trained together; names or variants.
         msi_bands: MSI band count.
         seed: of training.
         split: scored (score jobs).
@@ -126,8 +206,13 @@ class Job:
 
     @property
     def method(self) -> str:
-        """The method measured; of a training, the first one trained."""
+        """The method or variant measured; of a training, the first one trained."""
         return self.methods[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Registry names of its methods, without the arguments of variants."""
+        return tuple(split_label(label)[0] for label in self.methods)
 
     @property
     def label(self) -> str:
@@ -142,12 +227,16 @@ class Job:
         return " ".join(word for word in words if word)
 
     @cached_property
+    def images(self) -> list[str]:
+        """The images that a score job measures; none for other jobs."""
+        return self.study.data.entries(self.split) if self.kind == "score" else []
+
+    @cached_property
     def training(self) -> Job | None:
         """The training this score needs; None for training-free methods."""
-        stages = self.study.stages_of(self.method)
-        if self.kind != "score" or not stages:
+        if self.kind != "score" or not self.study.stages_of(self.method):
             return None
-        return Job("train", self.study, stages[0].trains, self.msi_bands, self.seed)
+        return Job("train", self.study, self.study.trained_with(self.method), self.msi_bands, self.seed)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -155,43 +244,65 @@ class Job:
         study = self.study
         words: dict[str, Any] = {
             "kind": self.kind,
-            "schema": ROW_SCHEMA,
-            "methods": {name: dict(study.arguments.get(name, {})) for name in self.methods},
+            "schema": SCHEMA,
+            "methods": {name: study.arguments_of(label) for name, label in zip(self.names, self.methods)},
             "msi_bands": self.msi_bands,
             "protocol": study.protocol.digest,
         }
         if self.kind == "cost":
-            if study.protocol.bands == "all":  # the band count is then the scenes'
+            if study.protocol.bands != "aviris-172":  # the band count is then the scenes'
                 words["data"] = study.data.digest()
             return words | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
-            stages = [
-                {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)} | {"task": recipe.task.__name__}
-                for recipe in study.stages_of(self.method)
-            ]
+            stages = [keys.fields(stage) | {"task": stage.stage or stage.task.__name__}
+                      for stage in study.stages_of(self.method)]
+            for stage in stages:
+                stage.pop("stage", None)
             return words | {"recipe": stages if len(stages) > 1 else stages[0], "precision": study.precision}
-        words |= {"split": self.split, "scenario": dataclasses.asdict(self.scenario)}
+        words |= {"split": self.split, "scenario": self.scenario.words}
         return words | {"training": self.training.key if self.training else None}
 
     @cached_property
     def key(self) -> str:
         """sha256 of :attr:`inputs`, 64 hex digits."""
-        return hashlib.sha256(canonical(self.inputs).encode()).hexdigest()
+        return keys.digest(self.inputs)
 
-    @property
-    def source(self) -> str:
-        """Digest of the methods' code, blind to comments and docstrings: another one makes the job stale."""
-        return hashlib.sha256("".join(source_digest(card(name).build.__module__) for name in self.methods).encode()).hexdigest()
+    @cached_property
+    def source(self) -> dict[str, str]:
+        """Digests of the code that decides the numbers, by part; another one of a part makes the job stale."""
+        cards = [card(name) for name in self.names]
+        method = [source.digest(each.build) for each in cards]
+        parts = {"method": keys.digest([method, [each.input_range for each in cards]])[:16]}
+        if self.kind == "cost":
+            return parts | {"counting": source.digest("benchmark.complexity:cost")}
+        protocol, data = self.study.protocol, self.study.data
+        parts |= {"protocol": source.digest((type(protocol), "look"), Scene),
+                  "data": source.digest((type(data), "read"), (type(data), "scene"))}
+        if self.kind == "train":
+            tasks = {stage.task for stage in self.study.stages_of(self.method)}
+            return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
+                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops")}
+        if self.training:
+            parts["training"] = keys.digest(self.training.source)[:16]
+        parts["scoring"] = source.digest("benchmark.evaluate:measured", "benchmark.evaluate:build", "methods.registry:fuse")
+        return parts | {f"metric {name}": keys.digest([source.digest(metric.function), metric.takes])[:16]
+                        for name, metric in METRICS.items()}
 
 
 def plan(study: Study, device: str, costs_only: bool = False) -> list[Job]:
     """The jobs of a study, each training before the scores that need it; no job twice. Costs need no data.
 
     Raises:
-        MethodError: unknown method or recipe.
+        MethodError: unknown method, build argument or recipe.
         SceneError: unknown dataset, option or split.
+        PlanError: a budget that the stages of a recipe cannot share.
     """
+    for label in study.methods:
+        card(label)
+    twice = {label for label in study.methods if study.methods.count(label) > 1}
+    if twice:
+        raise PlanError(f"methods named twice: {', '.join(sorted(twice))}")
     jobs: dict[str, Job] = {}
     if not costs_only:
         for split in study.splits:
@@ -199,7 +310,7 @@ def plan(study: Study, device: str, costs_only: bool = False) -> list[Job]:
     for job in _costs(study, device) if costs_only else [*_scores(study), *_costs(study, device)]:
         for each in (job.training, job):
             if each is not None:
-                jobs.setdefault(each.key, each)
+                jobs.setdefault(f"{each.key} {each.method}", each)
     return list(jobs.values())
 
 
@@ -229,45 +340,3 @@ def shard(jobs: Iterable[Job], text: str) -> list[Job]:
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
         raise PlanError(f"shard '{text}': give i/n with 1 <= i <= n, such as 2/4")
     return [job for job in jobs if int((job.training or job).key, 16) % int(parts) == int(part) - 1]
-
-
-def canonical(value: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, infinities as strings."""
-
-    def plain(x: Any) -> Any:
-        if isinstance(x, Mapping):
-            return {str(key): plain(value) for key, value in x.items()}
-        if isinstance(x, (list, tuple)):
-            return [plain(value) for value in x]
-        return str(x) if isinstance(x, float) and math.isinf(x) else x
-
-    return json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-
-
-def source_digest(module: str) -> str:
-    """Digest of a method's module and of the ``methods`` modules it imports, but for the registry.
-
-    Taken from the syntax tree without docstrings, so that an edited comment does not throw away days of training.
-    """
-    trees: dict[str, str] = {}
-    waiting = [module]
-    while waiting:
-        name = waiting.pop()
-        if name in trees or name == "methods.registry":
-            continue
-        path = Path(sys.modules[name].__file__ or "")
-        trees[name], imported = _parsed(path, path.stat().st_mtime_ns)
-        waiting += [m for m in imported if m in sys.modules and m != "methods"]
-    return hashlib.sha256("".join(trees[name] for name in sorted(trees)).encode()).hexdigest()
-
-
-@cache
-def _parsed(path: Path, _modified: int) -> tuple[str, tuple[str, ...]]:
-    """A file's syntax tree without docstrings, and the names that may be ``methods`` modules it imports."""
-    tree, imported = ast.parse(path.read_text()), []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("methods"):
-            imported += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return ast.dump(tree), tuple(imported)

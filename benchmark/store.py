@@ -1,158 +1,341 @@
-"""Results on disk: one folder a job, written once, read by reports.
+"""Results on disk: one folder a job, read by reports.
 
 results/<dataset>/<kind>-<first method>-<12 digits of the key>/
-job.json            inputs in words, source digest, provenance
+job.json            inputs in words, digests of the code by part, provenance; of a failed job its error
 rows.csv            full precision; moved into place last, so its presence means done
 rows.kept.csv       rows of a score job that is not done
 train.csv           the learning curve of a training (tidy: one value a line)
 model.safetensors   parameters of a training
 error.txt           why it failed
 log.txt             what happened, with times
+
+A job that is measured anew lies in ``<folder>.anew`` until it is done, so that nothing is lost before it is replaced.
 """
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import json
 import os
 import platform
-import subprocess
+import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from benchmark.plan import Job, canonical
+from benchmark import rows
+from benchmark.keys import canonical
+from benchmark.machine import code_version
+from benchmark.plan import Job, PlanError
+from datasets.scene import SceneError
+from methods.registry import MethodError
 
-TEXT = ("method", "dataset", "split", "image", "scenario", "noise_target", "protocol", "job")  # columns never to be parsed
+ANEW = ".anew"
 
 
 class StoreError(OSError):
-    """A results folder that cannot be used: names it and the remedy."""
+    """A results or reports folder that cannot be used: names it and the remedy."""
+
+
+BAD_INPUT = (SceneError, MethodError, PlanError, StoreError)  # errors of whoever gave the command, not of a method
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a job's folder holds.
+
+    Args:
+        state: ``done``, ``stale`` (done, but code that decides the numbers has changed since), ``failed``, ``unfinished``,
+            ``damaged`` (files that cannot be read: it counts as unfinished) or ``missing``.
+        changed: of a stale job, the parts of the code that have changed.
+        words: of job.json; empty if there is none to read.
+        reason: of a failed or damaged job, in one line.
+    """
+
+    state: str
+    changed: tuple[str, ...] = ()
+    words: Mapping[str, Any] = field(default_factory=dict)
+    reason: str = ""
+
+    @property
+    def measured(self) -> bool:
+        """It has rows."""
+        return self.state in ("done", "stale")
 
 
 def folder(root: Path, job: Job) -> Path:
     """Where a job's results are."""
-    return root / job.study.dataset / f"{job.kind}-{job.method}-{job.key[:12]}"
+    return root / job.study.dataset / f"{job.kind}-{job.names[0]}-{job.key[:12]}"
+
+
+def held(root: Path, job: Job) -> Held:
+    """What is there of a job, and in which state."""
+    place = folder(root, job)
+    anew = place.with_name(place.name + ANEW)
+    if not place.exists() and (anew / "rows.csv").exists():  # killed between the two moves of `finish`
+        place = anew
+    if not place.exists():
+        return Held("missing")
+    try:
+        words = _words(place)
+    except StoreError as error:
+        return Held("damaged", reason=str(error))
+    done = place / "rows.csv"
+    if not done.exists():
+        if (place / "error.txt").exists():
+            return Held("failed", words=words, reason=_reason(place))
+        return Held("unfinished", words=words)
+    if done.stat().st_size == 0 or not words:
+        what = f"{done}: empty" if words else f"{place / 'job.json'}: missing beside rows.csv"
+        return Held("damaged", words=words, reason=what)
+    changed = differing(words.get("source"), job.source)
+    return Held("stale" if changed else "done", changed, words)
 
 
 def state(root: Path, job: Job) -> str:
-    """``done``, ``stale`` (done, but the method's code has changed since), ``failed``, ``unfinished`` or ``missing``."""
-    place = folder(root, job)
-    if (place / "rows.csv").exists():
-        return "done" if _source(place) == job.source else "stale"
-    if (place / "error.txt").exists():
-        return "failed"
-    return "unfinished" if place.exists() else "missing"
+    """The state of a job in one word (see :class:`Held`)."""
+    return held(root, job).state
 
 
-def begin(root: Path, job: Job) -> Path:
-    """Make the job's folder and write down what it is; a checkpoint that lies there stays.
+def differing(recorded: Any, now: Mapping[str, str]) -> tuple[str, ...]:
+    """The parts of the code that are not as recorded. A metric that came later does not make a row stale."""
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    return tuple(part for part, found in now.items()
+                 if recorded.get(part) != found and not (part.startswith("metric ") and part not in recorded))
+
+
+def begin(root: Path, job: Job, anew: bool = False) -> Path:
+    """Make the job's folder and write down what it is; a checkpoint of the same code that lies there stays.
+
+    Args:
+        root: results folder.
+        job: to be measured.
+        anew: although it is done: the new results take the place of the old ones when they are complete.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or holds a checkpoint of other code.
     """
     place = folder(root, job)
-    try:
+    if anew and place.exists():
+        place = place.with_name(place.name + ANEW)
+    with writing(place, "--results"):
         place.mkdir(parents=True, exist_ok=True)
-        if _source(place) != job.source:
+        try:
+            words = _words(place)
+        except StoreError:
+            words = {}
+        changed = differing(words.get("source"), job.source)
+        if changed:
             _kept(place).unlink(missing_ok=True)  # of other code: not to be mixed with what this one gives
-        (place / "error.txt").unlink(missing_ok=True)
-        (place / "rows.csv").unlink(missing_ok=True)
-        words = {"key": job.key, "label": job.label, "inputs": json.loads(canonical(job.inputs)), "source": job.source}
-        write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
-    except OSError as error:
-        raise StoreError(f"results folder '{root}' cannot be written ({error.strerror}). Give another one with "
-                         "--results, or change its permissions; rows already there are untouched.") from error
+            if (place / "checkpoint.ckpt").exists():
+                (place / "checkpoint.ckpt").replace(place / "checkpoint.other-code.ckpt")
+                line = f"checkpoint of other code ({', '.join(changed)}) put aside as checkpoint.other-code.ckpt: begun anew"
+                log(place, line)
+                print(f"{job.label}: {line}", file=sys.stderr)
+        for name in ("error.txt", "rows.csv"):
+            (place / name).unlink(missing_ok=True)
+        now = {"key": job.key, "label": job.label, "inputs": json.loads(canonical(job.inputs)), "source": job.source}
+        write_text(place / "job.json", json.dumps(now, indent=1) + "\n")
     return place
 
 
-def keep(place: Path, rows: list[dict[str, Any]]) -> None:
+def keep(place: Path, measured: list[dict[str, Any]]) -> None:
     """Put the rows of a job that is not done where :func:`kept` finds them."""
-    write_csv(_kept(place), rows)
+    write_csv(_kept(place), measured)
 
 
 def kept(place: Path) -> list[dict[str, Any]]:
-    """The rows that an interrupted job had, none for a new one."""
-    return read_csv(_kept(place)).to_dict("records") if _kept(place).exists() else []
+    """The rows that an interrupted job had, none for a new one or where they cannot be read."""
+    try:
+        return rows.read(_kept(place)).to_dict("records") if _kept(place).exists() else []
+    except rows.RowsError:
+        return []
 
 
-def _kept(place: Path) -> Path:
-    return place / "rows.kept.csv"
-
-
-def _source(place: Path) -> str:
-    """Digest of the code that a job's folder is of; empty before there is one."""
-    path = place / "job.json"
-    return json.loads(path.read_text())["source"] if path.exists() else ""
-
-
-def finish(place: Path, rows: list[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+def finish(place: Path, measured: list[dict[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Write provenance, then the rows, which make the job done."""
-    words = json.loads((place / "job.json").read_text()) | {"provenance": dict(provenance)}
+    words = {**_words(place), "provenance": dict(provenance)}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
-    write_csv(place / "rows.csv", rows)
-    _kept(place).unlink(missing_ok=True)
+    write_csv(place / "rows.csv", measured)
+    with writing(place, "--results"):
+        _kept(place).unlink(missing_ok=True)
+        if place.name.endswith(ANEW):
+            final = place.with_name(place.name.removesuffix(ANEW))
+            old = place.with_name(final.name + ".old")
+            shutil.rmtree(old, ignore_errors=True)
+            final.replace(old)
+            place.replace(final)
+            shutil.rmtree(old)
 
 
 def fail(place: Path, error: BaseException) -> None:
-    """Record a failure; the traceback goes to the log of the folder."""
-    with (place / "log.txt").open("a") as log:
-        traceback.print_exception(error, file=log)
+    """Record a failure, its kind as data; the traceback goes to the log of the folder."""
+    with writing(place, "--results"), (place / "log.txt").open("a", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    kind = "input" if isinstance(error, BAD_INPUT) else "method"
+    words = {**_words(place), "error": {"kind": kind, "type": type(error).__name__, "message": str(error)}}
+    write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
     write_text(place / "error.txt", f"{type(error).__name__}: {error}\n")
 
 
-def write_csv(path: Path, rows: list[Mapping[str, Any]]) -> None:
-    """Rows with the same keys, at full precision, moved into place when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    os.replace(temporary, path)
+def failure(root: Path, job: Job) -> tuple[str, str]:
+    """``(kind, first line)`` of a failed job's error; the kind is ``"input"`` or ``"method"``."""
+    place = folder(root, job)
+    for each in (place.with_name(place.name + ANEW), place):
+        if (each / "error.txt").exists():
+            try:
+                kind = dict(_words(each).get("error", {})).get("kind", "method")
+            except StoreError:
+                kind = "method"
+            return str(kind), _reason(each)
+    return "method", "no reason recorded"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+def stamp(root: Path, job: Job, evidence: Mapping[str, Any]) -> None:
+    """Say that a job's rows are those of the code as it is: after a measurement that shows it, named in ``evidence``."""
+    place = folder(root, job)
+    words = dict(_words(place))
+    words |= {"source": job.source, "refreshed": [*words.get("refreshed", []), dict(evidence)]}
+    write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
+
+
+def log(place: Path, line: str) -> None:
+    """Add a line with the time to a job's log."""
+    with writing(place, "--results"), (place / "log.txt").open("a", encoding="utf-8") as file:
+        file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
+
+
+# ------------------------------------------------------------------------------------------------------ rows of a plan
 
 
 def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> pd.DataFrame:
-    """All rows of the finished jobs of a kind, each with its job's ``stale`` mark; empty if there are none.
+    """All rows of the finished jobs of a kind; empty if there are none.
+
+    Each has its job, the method as this plan calls it, and as ``stale`` the parts of the code that have changed, in words.
+    Rows of damaged files are left out: :func:`held` says so of their jobs.
 
     Args:
         root: results folder.
         jobs: of a plan.
-        kind: ``"train"``, ``"score"`` or ``"cost"``.
+        kind: ``"train"``, ``"score"`` or ``"cost"`` (of this plan's device; :func:`costs` reads those of all).
         name: ``"rows.csv"``, or ``"train.csv"`` for learning curves (also of trainings that still run).
     """
     frames = []
     for job in jobs:
         path = folder(root, job) / name
         if job.kind == kind and path.exists():
-            words = {"job": job.key[:12], "stale": state(root, job) == "stale"}
+            there = held(root, job)
+            if there.state == "damaged":
+                continue
+            try:
+                frame = rows.read(path)
+            except rows.RowsError:
+                continue
+            words = {"job": job.key[:12], "stale": ", ".join(there.changed)}
             if name == "train.csv":
-                words |= {"msi_bands": job.msi_bands, "seed": job.seed}
-            frames.append(read_csv(path).assign(**words))
+                words |= {"msi_bands": str(job.msi_bands), "seed": str(job.seed)}
+            frames.append(_named(frame, job).assign(**words))
+    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    if name == "train.csv" and len(found):
+        found = found.astype({"msi_bands": int, "seed": int})
+    return found
+
+
+def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
+    """Cost rows of a plan's cells, of every device they were measured on."""
+    frames = []
+    for job in jobs:
+        if job.kind != "cost":
+            continue
+        cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
+        for place in sorted(folder(root, job).parent.glob(f"cost-{job.names[0]}-*")):
+            with contextlib.suppress(StoreError, rows.RowsError):
+                words = _words(place)
+                inputs = words.get("inputs", {})
+                if (place / "rows.csv").exists() and inputs == cell | {"device": inputs.get("device")}:
+                    changed = ", ".join(differing(words.get("source"), job.source))
+                    frames.append(_named(rows.read(place / "rows.csv"), job).assign(stale=changed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def read_csv(path: Path) -> pd.DataFrame:
-    """A file of rows; names and digests stay text, even where they look like numbers."""
-    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=["nan", ""])
+def _named(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
+    """Rows under the names that this plan gives its methods: another may call the same cell otherwise."""
+    return frame.assign(method=frame["method"].map(lambda name: dict(zip(job.names, job.methods)).get(name, name)))
 
 
-def failure(root: Path, job: Job) -> str:
-    """The first line of a failed job's error."""
-    return (folder(root, job) / "error.txt").read_text().splitlines()[0]
+# --------------------------------------------------------------------------------------------------------------- files
+
+
+def write_csv(path: Path, measured: list[dict[str, Any]]) -> None:
+    """Rows moved into place when complete.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    with writing(path, "--results"):
+        rows.write(path, measured)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with writing(path, "--results"):
+        try:
+            temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing(path: Path, flag: str) -> Iterator[None]:
+    """Turn what the system says of a place that cannot be written into one sentence with the remedy."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        raise StoreError(f"'{error.filename or path}' cannot be written ({error.strerror or error}). Give another folder with "
+                         f"{flag}, free space on the disk, or change its permissions; what is already there is "
+                         "untouched.") from error
+
+
+def _words(place: Path) -> dict[str, Any]:
+    """What job.json says; empty where there is none.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    path = place / "job.json"
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(words, dict) or not isinstance(words.get("inputs", {}), dict):
+        raise StoreError(f"{path}: does not hold what a job writes there")
+    return words
+
+
+def _kept(place: Path) -> Path:
+    return place / "rows.kept.csv"
+
+
+def _reason(place: Path) -> str:
+    lines = (place / "error.txt").read_text(encoding="utf-8", errors="replace").splitlines()
+    return lines[0] if lines else f"{place / 'error.txt'} is empty"
 
 
 def provenance(job: Job, device: str) -> dict[str, Any]:
@@ -166,18 +349,4 @@ def provenance(job: Job, device: str) -> dict[str, Any]:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "protocol": job.study.protocol.digest,
         "data": job.study.data.digest(),
-    }
-
-
-def code_version() -> dict[str, Any]:
-    """Which code is running: git revision, whether tracked files differ from it, and the release of torch."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", *words], capture_output=True, text=True, cwd=Path(__file__).parent)
-        return done.stdout.strip()
-
-    return {
-        "revision": git("rev-parse", "HEAD") or "unknown",
-        "dirty": bool(git("status", "--porcelain", "--untracked-files=no")),
-        "torch": torch.__version__,
     }

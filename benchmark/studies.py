@@ -1,13 +1,19 @@
-"""The named studies: what ``--profile`` chooses from."""
+"""The named studies: what ``--profile`` chooses from, and those that a user's file brings.
+
+What follows from a study's values (budget, sizes, arguments, data) is said by the page; labels hold what does not.
+"""
 
 from __future__ import annotations
 
-import difflib
+import importlib.util
+import sys
 from dataclasses import replace
+from pathlib import Path
 
-from benchmark.plan import PlanError, Study
+from benchmark.plan import Label, PlanError, Study
 from benchmark.protocol import CLEAN, PAPER, noise
 from methods import available, card
+from methods.registry import near
 
 METHODS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")
 SNR_DB = (45, 40, 35, 30, 25)
@@ -26,7 +32,48 @@ FEWER_STEPS = {
                            ("s3rnet-teacher-large", 100), ("s3rnet-student-large", 100), ("dhif-net", 40))},
 }
 
-STUDIES = {study.name: study for study in (
+STUDIES: dict[str, Study] = {}
+
+
+def register(study: Study) -> Study:
+    """Make a study available by its name.
+
+    Raises:
+        PlanError: the name is taken.
+    """
+    if study.name in STUDIES:
+        raise PlanError(f"study '{study.name}' is registered twice; choose another name than {', '.join(STUDIES)}")
+    STUDIES[study.name] = study
+    return study
+
+
+def load_file(path: Path) -> None:
+    """Run a user's Python file, which registers methods, datasets, metrics and studies as the modules of this project do.
+
+    It is imported under a name of its own, so that the code it holds counts in the digests of what it decides.
+
+    Raises:
+        PlanError: no such file, or it does not run.
+    """
+    path = path.expanduser().resolve()
+    if not path.is_file():
+        raise PlanError(f"--study-file {path}: no such file; give a Python file that registers methods, datasets or studies")
+    name = f"study_file_{path.stem}"
+    if sys.modules.get(name) is not None and getattr(sys.modules[name], "__file__", "") == str(path):
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PlanError(f"--study-file {path}: not a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PlanError(f"--study-file {path}: {type(error).__name__}: {error}") from error
+
+
+for _study in (
     Study(
         name="quick",
         title="Quick look on procedural scenes",
@@ -39,8 +86,7 @@ STUDIES = {study.name: study for study in (
         training={"steps": 150, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 30},
         arguments=SMALL,
         cost_lr_size=16,
-        labels=("Quick profile: procedural scenes of 64x64 pixels, reduced networks (width 16 of 86) and 150 training steps; "
-                "the numbers show that everything runs and are not comparable with the papers",),
+        labels=(Label("A quick look: the numbers show that everything runs and are not comparable with the papers"),),
     ),
     Study(
         name="aviris",
@@ -52,13 +98,14 @@ STUDIES = {study.name: study for study in (
         scenarios=ROBUSTNESS,
         training={"minutes": 60.0, "batch": 1, "crop": 32, "lr": 5e-4, "log_every": 100},
         arguments={"s3rnet-teacher": {"depths": (2, 4, 4, 2)}},
-        labels=("Trained for 60 minutes on one CPU core, on four scenes of one flight; the papers train 600 epochs of "
-                "1,678 scenes",
-                "The teacher has depths (2, 4, 4, 2) of its branches hm, mh, h, m instead of (6, 6, 4, 4) to fit that "
-                "budget; the student is the published one",
-                "S3RNet's queries and keys cannot influence the output of its release and are not computed here: 0.72 G "
-                "multiply-adds and 11,136 parameters fewer than published",
-                "96x96 scenes; the papers' scenes are 256x256 and their split mixes tiles of the same flights"),
+        labels=(
+            Label("The papers train 600 epochs of 1,678 scenes of 256x256 pixels, and their split mixes tiles of the same "
+                  "flights"),
+            Label("The teacher is shallower than the published one to fit its budget; the student is the published one",
+                  ("arguments", "methods")),
+            Label("S3RNet's queries and keys cannot influence the output of its release and are not computed here: 0.72 G "
+                  "multiply-adds and 11,136 parameters fewer than published"),
+        ),
     ),
     Study(
         name="budget",
@@ -68,17 +115,17 @@ STUDIES = {study.name: study for study in (
         splits=("test-same-flight", "test-other-flight"),
         msi_bands=(4,),
         protocol=replace(PAPER, hr_size=96),
-        training={"steps": 1000, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 50},
+        training={"steps": 1000, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 50,
+                  "ema": None, "drop_last": False},
         exceptions=FEWER_STEPS,
         arguments={"hyper-transformer": {"lr_pixels": 64}},  # its parameters are bound to the crop: (32 / 4)^2
-        labels=("Each network was trained for 1,000 steps of one 32x32 crop, learning rate 1e-3 with a cosine: this shows "
-                "that each learns, not which is best",
-                "Fewer steps, for their cost on a CPU: " + "; ".join(
-                    f"{steps} for {', '.join(name for name in FEWER_STEPS if FEWER_STEPS[name]['steps'] == steps)}"
-                    for steps in sorted({each["steps"] for each in FEWER_STEPS.values()}, reverse=True))
-                + "; those with 100 or fewer keep their published schedule",
-                "HyperRefiner had two crops a step, since it normalises over the batch; HyperTransformer its published rate of "
-                "1e-4, since 1e-3 diverges"),
+        labels=(
+            Label("This shows that each network learns, not which is best: budgets differ by what a step costs a CPU",
+                  ("training",)),
+            Label("HyperRefiner had two crops a step, since it normalises over the batch; HyperTransformer its published "
+                  "rate of 1e-4, since 1e-3 diverges; SSDiff no moving average, which so few steps would leave at its start",
+                  ("training",)),
+        ),
     ),
     Study(
         name="classical",
@@ -89,7 +136,7 @@ STUDIES = {study.name: study for study in (
         protocol=replace(PAPER, hr_size=96),
         scenarios=(CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25)),
         cost_lr_size=24,
-        labels=("96x96 scenes; known: told the PSF and SRF of the protocol, blind: not",),
+        labels=(Label("Known: told the PSF and SRF of the protocol; blind: not"),),
     ),
     Study(
         name="unsupervised",
@@ -101,11 +148,14 @@ STUDIES = {study.name: study for study in (
         protocol=replace(PAPER, hr_size=96),
         scenarios=(CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25)),
         arguments={"cucanet": {"iterations": 400}},
-        labels=("uSDN and u2MDN have the iterations of their releases. CUCaNet was given 400 an image of its 10,000 (0.55 s "
-                "each on a CPU core; all take 2,070 s in the published table): its scores are far from what it reaches",
-                "uSDN stops by a self-supervised rule, its oracle row by the errors against the reference, as published",
-                "Seconds an image were taken on one core of a CPU that did other work as well, the published ones are of "
-                "256x256 pixels on the machines of their authors"),
+        labels=(
+            Label("uSDN and u2MDN have the iterations of their releases. CUCaNet was given few of its 10,000 an image (0.55 s "
+                  "each on a CPU core; all take 2,070 s in the published table): its scores are far from what it reaches",
+                  ("arguments", "methods")),
+            Label("uSDN stops by a self-supervised rule, its oracle row by the errors against the reference, as published"),
+            Label("Seconds an image were taken on one core of a CPU that did other work as well, the published ones are of "
+                  "256x256 pixels on the machines of their authors", ("methods",)),
+        ),
     ),
     Study(
         name="paper",
@@ -114,7 +164,8 @@ STUDIES = {study.name: study for study in (
         dataset="csakd-tiles",
         scenarios=ROBUSTNESS,
     ),
-)}
+):
+    register(_study)
 
 
 def study(name: str) -> Study:
@@ -124,7 +175,5 @@ def study(name: str) -> Study:
         PlanError: unknown name; the message lists the choices and the nearest one.
     """
     if name not in STUDIES:
-        near = difflib.get_close_matches(name, STUDIES, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise PlanError(f"unknown profile '{name}'.{hint} Choices: {', '.join(STUDIES)}")
+        raise PlanError(f"unknown profile '{name}'.{near(name, STUDIES)} Choices: {', '.join(STUDIES)}")
     return STUDIES[name]

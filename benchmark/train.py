@@ -1,12 +1,12 @@
 """The only training loop. It sees a task (a dict of loss terms), never a method.
 
-Every random choice is a function of (seed, draw number), so a resumed run sees exactly the batches that an unbroken one
-would have seen; the checkpoint holds parameters, optimizer, step and log, and nothing else.
+:class:`Training` is the arithmetic: steps, validation, which parameters are kept. :func:`train` is what surrounds it:
+checkpoints, progress, logs. Every random choice follows from (seed, draw number) or from generators whose state a
+checkpoint holds, so a resumed training gives the bytes of an unbroken one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import signal
@@ -21,17 +21,16 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from benchmark import metrics, store
+from benchmark.crops import Crops
+from benchmark.machine import random_state, restore_random_state
 from benchmark.plan import Job
-from benchmark.protocol import Protocol, add_noise
-from datasets import Scene
 from methods import create, fuse
 from methods.registry import Recipe
 
-CACHE_BYTES = 8 * 2**30  # observed training images kept in memory
 SAVE_SECONDS = 120  # between two checkpoints
 
 
@@ -39,69 +38,9 @@ class TrainingError(RuntimeError):
     """A training that cannot go on: names step, term and remedy."""
 
 
-class TrainingCrops(Dataset):
-    """Crops of a training split, by draw number: image, place, flips, rotation and noise follow from (seed, draw).
-
-    An item holds ``lr_hsi`` (members, bands, crop / ratio, crop / ratio), ``hr_msi`` (msi_bands, crop, crop) and
-    ``hr_hsi`` (bands, crop, crop), in [0, 1].
-    """
-
-    def __init__(self, job: Job, recipe: Recipe) -> None:
-        self.data, self.protocol, self.msi_bands = job.study.data, job.study.protocol, job.msi_bands
-        self.recipe, self.seed = recipe, job.seed
-        self.entries = self.data.entries("train")
-        self.workers = 0 if len(self.entries) < 64 else min(4, os.cpu_count() or 1)  # a few images are soon in memory
-        self.cache: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
-        self.cached_bytes = 0
-
-    def __getitem__(self, draw: int) -> dict[str, Tensor]:
-        """The ``draw``-th crop of the training."""
-        epoch, place = divmod(draw, len(self.entries))
-        order = torch.randperm(len(self.entries), generator=_generator(self.seed, "order", epoch))
-        lr_hsi, hr_msi, hr_hsi = self.observed(self.entries[int(order[place])])
-        generator = _generator(self.seed, "crop", draw)
-        recipe, ratio = self.recipe, self.protocol.ratio
-
-        def pick(count: int) -> int:
-            return int(torch.randint(count, (), generator=generator))
-
-        side = recipe.crop // ratio
-        row, col = (pick(n - side + 1) for n in lr_hsi.shape[1:])  # on the LR grid, so that the pair stays aligned
-        lr_hsi = lr_hsi[:, row : row + side, col : col + side]
-        window = slice(row * ratio, (row + side) * ratio), slice(col * ratio, (col + side) * ratio)
-        hr_msi, hr_hsi = hr_msi[:, *window], hr_hsi[:, *window]
-        flips = [axis for axis in (1, 2) if "flip" in recipe.augment and pick(2)]
-        turns = pick(4) if "rotate" in recipe.augment and pick(2) else 0
-        lr_hsi, hr_msi, hr_hsi = (x.flip(flips).rot90(turns, (1, 2)) for x in (lr_hsi, hr_msi, hr_hsi))
-        members = [add_noise(lr_hsi, recipe.train_snr_db, generator, self.protocol.noise_domain) for _ in recipe.trains]
-        return {"lr_hsi": torch.stack(members), "hr_msi": hr_msi.contiguous(), "hr_hsi": hr_hsi.contiguous()}
-
-    def observed(self, entry: str) -> tuple[Tensor, Tensor, Tensor]:
-        """(lr_hsi, hr_msi, hr_hsi) of a whole training image, kept in memory while there is room."""
-        if entry in self.cache:
-            return self.cache[entry]
-        images = clean_images(self.data.scene(entry), self.protocol, self.msi_bands)
-        if min(images[2].shape[1:]) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
-            raise TrainingError(
-                f"training image '{entry}' is {tuple(images[2].shape[1:])} pixels and the recipe crops {self.recipe.crop}: "
-                f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
-            )
-        size = sum(image.nbytes for image in images)
-        if self.cached_bytes + size <= CACHE_BYTES // max(1, self.workers):  # each worker keeps its own
-            self.cache[entry] = images
-            self.cached_bytes += size
-        return images
-
-
-def clean_images(scene: Scene, protocol: Protocol, msi_bands: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(lr_hsi, hr_msi, hr_hsi) of a scene, clean."""
-    observation = protocol.observe(scene, msi_bands)
-    return observation.lr_hsi, observation.hr_msi, protocol.reference(scene).cube
-
-
 @dataclass
 class Progress:
-    """Where a training stands: all of a checkpoint that is neither network nor optimizer."""
+    """Where a training stands: all of a checkpoint that is neither network, optimizer nor generator."""
 
     step: int = 0
     seconds: float = 0.0
@@ -114,8 +53,216 @@ class Progress:
     best: dict[str, tuple[float, dict[str, Tensor]]] = field(default_factory=dict)  # name -> (score, parameters)
 
 
+class Training:
+    """The networks of a training job, trained stage after stage by one task.
+
+    Args:
+        job: of kind ``"train"``.
+        fabric: device and precision.
+    """
+
+    def __init__(self, job: Job, fabric: Fabric) -> None:
+        self.fabric, self.stages = fabric, job.study.stages_of(job.method)
+        self.job, self.progress = job, Progress()
+        protocol = job.study.protocol
+        self.validation = []
+        for scene in job.study.data.load("val"):
+            reference, seen = protocol.look(scene, job.msi_bands)
+            self.validation.append((seen.lr_hsi, seen.hr_msi, reference.cube))
+        torch.manual_seed(job.seed)
+        bands = self.validation[0][2].shape[0]
+        self.models: dict[str, nn.Module] = {
+            name: create(name, bands=bands, msi_bands=job.msi_bands, ratio=protocol.ratio, **job.study.arguments_of(label))
+            for name, label in zip(job.names, job.methods)}
+        task = self.stages[0].task(self.models, self.stages[0])
+        self.groups_of, self.begin_task = task.parameter_groups, task.begin
+        self.task = fabric.setup_module(task)
+        self.averages: dict[str, AveragedModel] = {}
+        self.begun = -1  # the stage that is set up
+
+    def run(self) -> Iterator[bool]:
+        """Train to the end, one step at a time; yields whether an epoch ended with it and was logged."""
+        while self.progress.stage < len(self.stages):
+            self.begin_stage()
+            while self.share < 1:
+                self.step()
+                ended = self.progress.stage_step % self.epoch_steps == 0 or self.share >= 1
+                if ended:
+                    self.end_epoch()
+                yield ended
+            self.progress.stage, self.progress.stage_step, self.progress.stage_seconds = self.progress.stage + 1, 0, 0.0
+            self.averages = {}
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the stage under way."""
+        return self.stages[self.progress.stage]
+
+    @property
+    def total(self) -> int | None:
+        """Steps of the stage; None where minutes count."""
+        if self.recipe.steps is not None:
+            return self.recipe.steps
+        return None if self.recipe.minutes is not None else self.recipe.epochs * self.crops.epoch_steps
+
+    @property
+    def share(self) -> float:
+        """Of the stage's budget used up, 0 to 1."""
+        by_time = self.progress.stage_seconds / (60 * self.recipe.minutes) if self.recipe.minutes is not None else 0.0
+        return max(by_time, self.progress.stage_step / self.total if self.total is not None else 0.0)
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps between two logged epochs."""
+        return self.recipe.log_every or self.crops.epoch_steps
+
+    def begin_stage(self) -> None:
+        """Set up what a stage has of its own: optimizer, batches, averages."""
+        if self.begun == self.progress.stage:  # by `restore`
+            return
+        recipe = self.recipe
+        self.crops = Crops(self.job, recipe)
+        self.begin_task(recipe)
+        groups = parameter_groups(self.groups_of(), recipe)
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
+            groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        if recipe.ema is not None:
+            self.averages = {name: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+                             for name, model in self.models.items()}
+        loader = self.crops.batches(self.progress.step)
+        self.batches = iter(self.fabric.setup_dataloaders(loader, use_distributed_sampler=False))
+        self.begun = self.progress.stage
+
+    def step(self) -> None:
+        """One step of the optimizer.
+
+        Raises:
+            TrainingError: a loss term or gradient that is not finite; the parameters are then as they were.
+        """
+        start, progress, recipe = time.monotonic(), self.progress, self.recipe
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate(group["schedule"], self.share, recipe.epochs)
+        self.task.train()
+        terms = self.task(next(self.batches))
+        values = finite_terms(terms, progress.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.fabric.backward(terms["loss"])
+        if self.job.study.precision != "16-mixed":  # there the scaler leaves out steps that overflow
+            gradients = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+            if not torch.isfinite(norm):
+                raise TrainingError(f"gradients are {norm.item()} at step {progress.step}, although the loss is "
+                                    f"{values['loss']:.6g}; {REMEDY}")
+        if recipe.clip is not None:
+            self.fabric.clip_gradients(self.task, self.optimizer, max_norm=recipe.clip)
+        self.optimizer.step()
+        for name, average in self.averages.items():
+            average.update_parameters(self.models[name])
+        seconds = time.monotonic() - start
+        progress.step, progress.stage_step = progress.step + 1, progress.stage_step + 1
+        progress.seconds, progress.stage_seconds = progress.seconds + seconds, progress.stage_seconds + seconds
+        progress.summed += 1
+        progress.sums = {name: progress.sums.get(name, 0.0) + value for name, value in values.items()}
+
+    def end_epoch(self) -> None:
+        """Log the mean of every loss term, the learning rates and the validation scores; keep the best parameters."""
+        progress = self.progress
+        epoch = 1 + max((row["epoch"] for row in progress.curve), default=0)
+        means = {name: value / progress.summed for name, value in progress.sums.items() if "/" in name}
+        progress.sums, progress.summed = {}, 0
+        for name in self.models:
+            scores = self.validate(name)
+            self.select(name, scores)
+            terms = {key.partition("/")[2]: value for key, value in means.items() if key.startswith(f"{name}/")}
+            for quantity, value in (terms | self.rates(name) | scores).items():
+                progress.curve.append({"epoch": epoch, "step": progress.step, "seconds": progress.seconds,
+                                       "method": name, "quantity": quantity, "value": value})
+
+    def rates(self, name: str) -> dict[str, float]:
+        """The learning rate of a network as ``lr``, that of a part of it with its own group as ``lr_<part>``."""
+        found = {}
+        for group in self.optimizer.param_groups:
+            owner, _, part = group["name"].partition("/")
+            if owner == name:
+                found[f"lr_{part}" if part else "lr"] = group["lr"]
+        return found
+
+    def validate(self, name: str) -> dict[str, float]:
+        """Mean PSNR and SAM of a network over the validation images."""
+        device, scores = self.fabric.device, []
+        for images in self.validation:
+            estimate = fuse(self.evaluated(name), *(image[None].to(device, copy=True) for image in images))[0].cpu()
+            scores.append((metrics.psnr(estimate, images[2]).item(), metrics.sam(estimate, images[2]).item()))
+        psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
+        return {"val_psnr_db": psnr_db, "val_sam_deg": sam_deg}
+
+    def select(self, name: str, scores: dict[str, float]) -> None:
+        """Keep the parameters of a network if its recipe keeps the best and these are."""
+        score = {"last": math.inf, "best-sam": scores["val_sam_deg"], "best-psnr": -scores["val_psnr_db"]}[self.recipe.keep]
+        if score < self.progress.best.get(name, (math.inf,))[0]:
+            kept = {key: value.detach().cpu().clone() for key, value in self.evaluated(name).state_dict().items()}
+            self.progress.best[name] = score, kept
+
+    def evaluated(self, name: str) -> nn.Module:
+        """The network that is validated and kept: its moving average where the recipe has one."""
+        return self.averages[name].module if name in self.averages else self.models[name]
+
+    def parameters(self) -> dict[str, Tensor]:
+        """What is kept of every network, as ``<method>/<key>``, on the CPU.
+
+        Raises:
+            TrainingError: not finite.
+        """
+        last = {name: self.evaluated(name).state_dict() for name in self.models}
+        kept = {name: self.progress.best[name][1] if name in self.progress.best else last[name] for name in self.models}
+        found = {f"{name}/{key}": value.detach().cpu().contiguous().clone()
+                 for name, held in kept.items() for key, value in held.items()}
+        require_finite(found, self.progress.step)
+        return found
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The row of each network."""
+        job, progress, found = self.job, self.progress, []
+        for name in self.models:
+            last = {row["quantity"]: row["value"] for row in progress.curve if row["method"] == name}
+            if "loss" not in last:
+                raise TrainingError(f"the task of '{name}' gave no term '{name}/loss': it cannot be said how it was trained")
+            found.append({"method": name, "dataset": job.study.dataset, "msi_bands": job.msi_bands, "seed": job.seed,
+                          "steps": progress.step, "seconds": progress.seconds, "device": self.fabric.device.type,
+                          "loss": last["loss"], "val_psnr_db": last["val_psnr_db"], "val_sam_deg": last["val_sam_deg"],
+                          "status": "ok"})
+        return found
+
+    def state(self) -> dict[str, Any]:
+        """All that :meth:`restore` needs.
+
+        Raises:
+            TrainingError: parameters that are not finite: no state to go on from.
+        """
+        require_finite(self.task.state_dict(), self.progress.step)
+        return {"task": self.task.state_dict(), "optimizer": self.optimizer.state_dict(), "progress": vars(self.progress),
+                "averages": {name: average.state_dict() for name, average in self.averages.items()},
+                "random": random_state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state`."""
+        self.progress = Progress(**state["progress"])
+        if self.progress.stage < len(self.stages):
+            self.begin_stage()
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.task.load_state_dict(state["task"])
+        for name, average in self.averages.items():
+            average.load_state_dict(state["averages"][name])
+        restore_random_state(state["random"])  # last: setting up a stage draws, too
+
+
+REMEDY = ("lower the learning rate (--lr) or train in full precision (--precision 32-true), then run the same command again: "
+          "it goes on from the last checkpoint, where there is one")
+
+
 def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Train what the job names, stage after stage, or go on where its checkpoint left off.
+    """Train what the job names, or go on where its checkpoint left off.
 
     Args:
         job: of kind ``"train"``.
@@ -127,102 +274,56 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         One row a network: how long it was trained, and its last validation scores.
 
     Raises:
-        TrainingError: a loss term that is not finite. The last good checkpoint stays.
+        TrainingError: a loss term, gradient or parameter that is not finite. The last good checkpoint stays.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the step under way and a checkpoint.
     """
-    protocol = job.study.protocol
-    validation = [clean_images(scene, protocol, job.msi_bands) for scene in job.study.data.load("val")]
-    torch.manual_seed(job.seed)
-    models = {name: create(name, bands=validation[0][2].shape[0], msi_bands=job.msi_bands, ratio=protocol.ratio,
-                           **job.study.arguments.get(name, {})) for name in job.methods}
-    progress, checkpoint = Progress(), place / "checkpoint.ckpt"
+    training, checkpoint = Training(job, fabric), place / "checkpoint.ckpt"
+    for label in job.methods:
+        for line in job.study.replacements(label):
+            log(f"{label}: the budget replaces, {line}")
     if checkpoint.exists():
-        progress = Progress(**fabric.load(checkpoint)["progress"])
-        log(f"resumed at step {progress.step}, after {progress.seconds:.0f} s of training")
-    stages = job.study.stages_of(job.method)
-    while progress.stage < len(stages):
-        train_stage(job, stages[progress.stage], models, progress, validation, place, fabric, log)
-        progress.stage, progress.stage_step, progress.stage_seconds = progress.stage + 1, 0, 0.0
-    kept = {name: progress.best[name][1] if name in progress.best else model.state_dict() for name, model in models.items()}
-    save_file({f"{name}/{key}": value.cpu().contiguous().clone() for name, parameters in kept.items()
-               for key, value in parameters.items()}, place / "model.safetensors")
-    checkpoint.unlink(missing_ok=True)
-    return [summary(name, job, progress, fabric.device) for name in models]
-
-
-def train_stage(job: Job, recipe: Recipe, models: dict[str, nn.Module], progress: Progress,
-                validation: list[tuple[Tensor, Tensor, Tensor]], place: Path, fabric: Fabric,
-                log: Callable[[str], None]) -> None:
-    """One stage of a training, from ``progress.stage_step`` to the end of its budget."""
-    crops = TrainingCrops(job, recipe)
-    images = len(crops.entries)
-    task = recipe.task(models, recipe)
-    groups = parameter_groups(task, recipe, models)
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
-        groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    task, optimizer = fabric.setup(task, optimizer)
-    checkpoint = place / "checkpoint.ckpt"
-    if progress.stage_step:
-        fabric.load(checkpoint, {"task": task, "optimizer": optimizer})
-    epoch_steps = recipe.log_every or math.ceil(images / recipe.batch)
-    total = recipe.steps or (None if recipe.minutes else recipe.epochs * math.ceil(images / recipe.batch))
-
-    def share() -> float:
-        """Of the stage's budget used up, 0 to 1."""
-        by_time = progress.stage_seconds / (60 * recipe.minutes) if recipe.minutes else 0.0
-        return max(by_time, progress.stage_step / total if total else 0.0)
+        training.restore(fabric.load(checkpoint))
+        log(f"resumed at step {training.progress.step}, after {training.progress.seconds:.0f} s of training")
 
     def save() -> None:
-        temporary = checkpoint.with_suffix(".tmp")
-        fabric.save(temporary, {"task": task, "optimizer": optimizer, "progress": vars(progress)})
-        os.replace(temporary, checkpoint)
+        temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.tmp")
+        with store.writing(checkpoint, "--results"):
+            fabric.save(temporary, training.state())
+            os.replace(temporary, checkpoint)
 
-    loader = DataLoader(crops, recipe.batch, sampler=range(progress.step * recipe.batch, 2**62),
-                        num_workers=crops.workers)
-    batches = iter(fabric.setup_dataloaders(loader, use_distributed_sampler=False))
-    bar = tqdm(total=total, initial=progress.stage_step, desc=job.label, unit="step", mininterval=1.0)
+    steps = training.run()
+    bar = tqdm(desc=job.label, unit="step", mininterval=1.0, initial=training.progress.step)
     saved = time.monotonic()
     with bar, interruptible() as interrupted:
-        while share() < 1:
-            start = time.monotonic()
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate(group["schedule"], share(), recipe.epochs)
-            task.train()
-            terms = task(next(batches))
-            values = finite_terms(terms, progress.step, checkpoint)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(terms["loss"])
-            optimizer.step()
-            seconds = time.monotonic() - start
-            progress.step, progress.stage_step = progress.step + 1, progress.stage_step + 1
-            progress.seconds, progress.stage_seconds = progress.seconds + seconds, progress.stage_seconds + seconds
-            progress.summed += 1
-            progress.sums = {name: progress.sums.get(name, 0.0) + value for name, value in values.items()}
+        for ended in steps:
+            bar.total = training.total and training.progress.step - training.progress.stage_step + training.total
             bar.update()
-            if progress.stage_step % epoch_steps == 0 or share() >= 1:
-                end_epoch(progress, models, validation, recipe, optimizer.param_groups, fabric.device)
-                store.write_csv(place / "train.csv", progress.curve)
-                log(f"step {progress.step}, {progress.seconds:.0f} s, " + last_words(progress))
+            if ended:
+                store.write_csv(place / "train.csv", training.progress.curve)
+                log(f"step {training.progress.step}, {training.progress.seconds:.0f} s, " + last_words(training.progress))
             if interrupted() or time.monotonic() - saved > SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
             if interrupted():
-                log(f"interrupted at step {progress.step}; the same command goes on from there")
+                log(f"interrupted at step {training.progress.step}; the same command goes on from there")
                 raise KeyboardInterrupt
+    rows, parameters = training.summary(), training.parameters()  # a training that fails leaves no parameters to score
+    with store.writing(place, "--results"):
+        temporary = place / f"model.safetensors.{os.getpid()}.tmp"
+        save_file(parameters, temporary)
+        os.replace(temporary, place / "model.safetensors")
+        checkpoint.unlink(missing_ok=True)
+    return rows
 
 
-def parameter_groups(task: nn.Module, recipe: Recipe, models: dict[str, nn.Module]) -> list[dict[str, Any]]:
-    """The optimizer's groups: the task's own if it says so, else one a network, each with its schedule."""
-    if hasattr(task, "parameter_groups"):
-        groups = task.parameter_groups()
-    else:
-        groups = [{"params": list(model.parameters())} for model in models.values()]
+def parameter_groups(groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
+    """A task's groups with the schedule and the initial rate of the recipe where they have none of their own."""
     schedules = (recipe.schedule,) * len(groups) if isinstance(recipe.schedule, str) else recipe.schedule
     return [{"schedule": schedule, "initial_lr": group.get("lr", recipe.lr)} | group
             for group, schedule in zip(groups, schedules, strict=True)]
 
 
-def finite_terms(terms: dict[str, Tensor], step: int, checkpoint: Path) -> dict[str, float]:
+def finite_terms(terms: dict[str, Tensor], step: int) -> dict[str, float]:
     """The values of a step's loss terms.
 
     Raises:
@@ -231,46 +332,25 @@ def finite_terms(terms: dict[str, Tensor], step: int, checkpoint: Path) -> dict[
     values = dict(zip(terms, torch.stack([term.detach().float() for term in terms.values()]).tolist()))
     for name, value in sorted(values.items(), key=lambda item: item[0] == "loss"):  # the sum is named last
         if not math.isfinite(value):
-            kept = f"the last good state is kept in {checkpoint}" if checkpoint.exists() else "no checkpoint was due yet"
-            raise TrainingError(f"loss term '{name}' is {value} at step {step}; {kept}. Lower the learning rate (--lr) "
-                                "or train in full precision (--precision 32-true), then run the same command again")
+            raise TrainingError(f"loss term '{name}' is {value} at step {step}; {REMEDY}")
     return values
 
 
-def end_epoch(progress: Progress, models: dict[str, nn.Module], validation: list[tuple[Tensor, Tensor, Tensor]],
-              recipe: Recipe, groups: list[dict[str, Any]], device: torch.device) -> None:
-    """Log the mean of every loss term, the learning rates and the validation PSNR and SAM of every network."""
-    epoch = 1 + max((row["epoch"] for row in progress.curve), default=0)
-    means = {name: value / progress.summed for name, value in progress.sums.items() if "/" in name}
-    progress.sums, progress.summed = {}, 0
-    rates = [group["lr"] for group in groups]
-    for i, (name, model) in enumerate(models.items()):
-        values = {key.partition("/")[2]: value for key, value in means.items() if key.startswith(f"{name}/")}
-        scores = []
-        for lr_hsi, hr_msi, hr_hsi in validation:
-            estimate = fuse(model, *(image[None].to(device) for image in (lr_hsi, hr_msi, hr_hsi)))[0].cpu()
-            scores.append((metrics.psnr(estimate, hr_hsi).item(), metrics.sam(estimate, hr_hsi).item()))
-        psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
-        score = {"last": math.inf, "best-sam": sam_deg, "best-psnr": -psnr_db}[recipe.keep]
-        if score < progress.best.get(name, (math.inf,))[0]:
-            progress.best[name] = score, {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
-        for quantity, value in (values | {"lr": rates[i], "val_psnr_db": psnr_db, "val_sam_deg": sam_deg}).items():
-            progress.curve.append({"epoch": epoch, "step": progress.step, "seconds": progress.seconds,
-                                   "method": name, "quantity": quantity, "value": value})
+def require_finite(tensors: dict[str, Tensor], step: int) -> None:
+    """Refuse parameters or buffers that are not finite.
+
+    Raises:
+        TrainingError: names the first of them.
+    """
+    bad = [key for key, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
+    if bad:
+        raise TrainingError(f"{len(bad)} tensors are not finite after step {step}, the first is '{bad[0]}'; {REMEDY}")
 
 
 def last_words(progress: Progress) -> str:
     """The losses and validation scores of the epoch just logged."""
     return ", ".join(f"{row['method']} {row['quantity']} {row['value']:.5g}" for row in progress.curve
                      if row["step"] == progress.step and row["quantity"] in ("loss", "val_psnr_db", "val_sam_deg"))
-
-
-def summary(name: str, job: Job, progress: Progress, device: torch.device) -> dict[str, Any]:
-    """The row of one trained network."""
-    last = {row["quantity"]: row["value"] for row in progress.curve if row["method"] == name}
-    return {"method": name, "dataset": job.study.dataset, "msi_bands": job.msi_bands, "seed": job.seed,
-            "steps": progress.step, "seconds": progress.seconds, "device": device.type, "loss": last["loss"],
-            "val_psnr_db": last["val_psnr_db"], "val_sam_deg": last["val_sam_deg"], "status": "ok"}
 
 
 def rate(schedule: str, share: float, epochs: int) -> float:
@@ -312,9 +392,3 @@ def interruptible() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _generator(*words: Any) -> torch.Generator:
-    """A CPU generator seeded by names and numbers."""
-    digest = hashlib.sha256("|".join(map(str, words)).encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)

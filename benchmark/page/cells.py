@@ -54,7 +54,7 @@ def score_cell(rows: pd.DataFrame, metric: str, images: int) -> Cell:
         least = f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
         notes.append(f"over {least} of {images} images a seed" + (f", {failed} rows failed" if failed else "")
                      + ": not ranked")
-    if any(rows["stale"]):
+    if (rows["stale"] != "").any():
         notes.append(STALE)
     return Cell(*mean_and_std([fmean(one) for one in values.values() if one]), tuple(notes), ranked=complete)
 
@@ -90,7 +90,7 @@ def cost_cell(rows: pd.DataFrame, key: str) -> Cell:
     if good.empty:
         return Cell(notes=("its cost job failed",))
     value = float(good[key].iloc[0])
-    stale = (STALE,) if "stale" in good and bool(good["stale"].iloc[0]) else ()
+    stale = (STALE,) if "stale" in good and good["stale"].iloc[0] else ()
     if math.isnan(value):
         network = key not in ("macs_conv", "macs_attention") or good["parameters"].iloc[0] > 0
         return Cell(notes=("not recorded" if network else "no network whose multiply-adds could be counted",))

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from benchmark import store
+from benchmark import rows, store
 from benchmark.page.render import render
-from benchmark.plan import Job, Study, canonical
+from benchmark.plan import Job, Study
 from methods import card
 from methods.registry import told
 
@@ -40,7 +40,7 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
         return render(
             reports / study.name,
             scores=store.read(results, jobs, "score"),
-            costs=costs(jobs, results),
+            costs=store.costs(results, jobs),
             curves=store.read(results, jobs, "train", "train.csv"),
             fidelity=read_or_empty(results / "fidelity.csv"),
             recorded=read_or_empty(results / "recorded.csv"),
@@ -55,21 +55,7 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
 
 def read_or_empty(path: Path) -> pd.DataFrame:
     """The rows of a file, none where there is no file."""
-    return store.read_csv(path) if path.exists() else pd.DataFrame()
-
-
-def costs(jobs: list[Job], results: Path) -> pd.DataFrame:
-    """Cost rows of the plan's cells, of every device they were measured on."""
-    frames = []
-    for job in jobs:
-        if job.kind != "cost":
-            continue
-        cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
-        for place in sorted(store.folder(results, job).parent.glob(f"cost-{job.method}-*")):
-            words = json.loads((place / "job.json").read_text())
-            if (place / "rows.csv").exists() and words["inputs"] == cell | {"device": words["inputs"]["device"]}:
-                frames.append(store.read_csv(place / "rows.csv").assign(stale=words["source"] != job.source))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    return rows.read(path) if path.exists() else pd.DataFrame()
 
 
 def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
@@ -92,7 +78,7 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
         "title": study.title,
         "summary": f"Training budget: {budget}; seeds {', '.join(map(str, study.seeds))}. Trained: {', '.join(runs)}."
         if runs else "",
-        "labels": study.labels,
+        "labels": study.statements,
         "marks": marks(study),
         "devices": sorted({each["device"] for each in told}),
         "versions": {
@@ -108,7 +94,7 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
             "splits": [(study.dataset, split, SPLIT_WORDS.get(split, "")) for split in study.splits],
         },
         "jobs": {
-            "failed": [f"{job.label}: {store.failure(results, job)}" for job in jobs if states[job.key] == "failed"],
+            "failed": [f"{job.label}: {store.failure(results, job)[1]}" for job in jobs if states[job.key] in ("failed", "damaged")],
             "stale": listed("stale"),
             "missing": listed("missing", "unfinished"),
         },
@@ -119,7 +105,7 @@ def marks(study: Study) -> dict[str, str]:
     """What must be said behind a method's name: what it is told, and what it is faithful to."""
     found = {}
     for name in study.methods:
-        words = told(name, study.arguments.get(name, {}))
+        words = [word for word in (told(name, study.arguments.get(name, {})), "oracle" if card(name).oracle else "") if word]
         words += ["described"] if card(name).fidelity == "described" else []
         found |= {name: ", ".join(words)} if words else {}
     return found

@@ -1,0 +1,155 @@
+"""Stale rows whose numbers have not moved: measure a part of them again, and say so where it is equal.
+
+A change of code makes rows stale; whether it moves a number only a measurement can tell. Each stale job is measured again
+on one image (a training up to its first logged epoch, a cost in its counts), and if every figure is equal to 1e-6 its
+rows are marked as those of the code as it is, with the evidence beside them. Nothing is ever marked without.
+
+Rows of trained networks whose parameters are not on this machine, and of methods that take minutes an image, cannot be
+measured so. Where the method's own code is unchanged and only the harness around it is not, other methods' rows of the
+same split, scenario and MSI bands stand for it: at least two that were measured again, all of them equal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from lightning_fabric import Fabric
+
+from benchmark import rows, store
+from benchmark.complexity import counts
+from benchmark.evaluate import scored
+from benchmark.execute import has_weights
+from benchmark.machine import code_version, unchanged
+from benchmark.metrics import METRICS
+from benchmark.plan import Job
+from benchmark.train import Training
+from methods import card
+
+HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
+WITNESSES = 2
+
+
+def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, bool, str]]:
+    """Each stale job with whether it could be marked fresh, and the evidence or the reason, as they are measured.
+
+    Args:
+        jobs: of a plan.
+        root: results folder.
+        fabric: device.
+    """
+    stale = [job for job in jobs if store.state(root, job) == "stale"]
+    order = {"train": 0, "cost": 1, "score": 2}
+    witnesses: dict[tuple[Any, ...], list[tuple[str, float]]] = {}
+    waiting = []
+    for job in sorted(stale, key=lambda job: order[job.kind]):  # stable: scores stay in the order of the plan
+        changed = set(store.held(root, job).changed)
+        if job.kind == "score" and only_harness(changed) and not cheap(job, root):
+            waiting.append(job)
+            continue
+        difference, words = measured_again(job, root, fabric)
+        if job.kind == "score" and difference is not None:
+            witnesses.setdefault(cell(job), []).append((job.method, difference))
+        equal = difference is not None and difference <= 1.0
+        if equal:
+            store.stamp(root, job, evidence(changed, words))
+        yield job, equal, words
+    for job in waiting:
+        changed = set(store.held(root, job).changed)
+        if job.training and store.state(root, job.training) == "stale":
+            yield job, False, "its training is stale"
+            continue
+        seen = witnesses.get(cell(job), [])
+        equal = len(seen) >= WITNESSES and all(difference <= 1.0 for _, difference in seen)
+        names = ", ".join(name for name, _ in seen)
+        words = f"its own code is unchanged; equal around it: {names}" if equal else \
+            f"cannot be measured here, and of its split, scenario and MSI bands {len(seen)} others were ({names or 'none'})"
+        if equal:
+            store.stamp(root, job, evidence(changed, words))
+        yield job, equal, words
+
+
+def only_harness(changed: set[str]) -> bool:
+    """Whether all that has changed is seen alike by every method."""
+    return all(part in HARNESS or part.startswith("metric ") or part == "training" for part in changed)
+
+
+def cheap(job: Job, root: Path) -> bool:
+    """Whether a score can be measured again here, in seconds."""
+    return has_weights(root, job.training) if job.training else card(job.method).family != "unsupervised"
+
+
+def cell(job: Job) -> tuple[Any, ...]:
+    """What of a score the harness decides."""
+    return job.study.dataset, job.split, job.msi_bands, job.scenario, job.study.protocol.digest
+
+
+def evidence(changed: set[str], words: str) -> dict[str, Any]:
+    """What stands beside the rows."""
+    return {"parts": sorted(changed), "evidence": words, "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **code_version()}
+
+
+def measured_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:
+    """The largest difference in units of what is allowed (1e-6), and what was measured; None: it cannot be."""
+    try:
+        with unchanged():
+            if job.kind == "train":
+                return trained_again(job, root, fabric)
+            if job.kind == "cost":
+                return counted_again(job, root)
+            return scored_again(job, root, fabric)
+    except Exception as error:  # other code may fail where the old one did not: that is an answer, too
+        return None, f"measuring it again failed: {type(error).__name__}: {error}"
+
+
+def scored_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:
+    """One image of a score."""
+    if job.training and store.state(root, job.training) == "stale":
+        return None, "its training is stale"
+    if job.training and not has_weights(root, job.training):
+        return None, "the parameters of its training are not on this machine"
+    weights = store.folder(root, job.training) / "model.safetensors" if job.training else None
+    old = rows.read(store.folder(root, job) / "rows.csv").iloc[0].to_dict()
+    (new,) = scored(job, [str(old["image"])], weights, fabric.device)
+    return compared({name: (new[name], old[name]) for name in METRICS if name in old}, f"image {old['image']}")
+
+
+def counted_again(job: Job, root: Path) -> tuple[float | None, str]:
+    """The counts of a cost; its time and memory are not measured."""
+    old = rows.read(store.folder(root, job) / "rows.csv").iloc[0].to_dict()
+    new = counts(job)
+    named = {"uncounted_ops"}
+    if any(str(new[key]) != str(old[key]) for key in named):
+        return None, f"uncounted operations are {new['uncounted_ops']}, were {old['uncounted_ops']}"
+    return compared({key: (float(new[key]), float(old[key])) for key in new if key not in named}, "parameters and multiply-adds")
+
+
+def trained_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:
+    """A training up to its first logged epoch."""
+    if any(stage.minutes is not None for stage in job.study.stages_of(job.method)):
+        return None, "its budget is a time, so that no training repeats it: train again with --redo-stale"
+    old = rows.read(store.folder(root, job) / "train.csv")
+    training = Training(job, fabric)
+    for ended in training.run():
+        if ended:
+            break
+    new = pd.DataFrame(training.progress.curve)
+    both = new.merge(old, on=["epoch", "step", "method", "quantity"], suffixes=("", "_old"))
+    if len(both) != len(new):
+        return None, "its first logged epoch holds other quantities"
+    pairs = {f"{row.method} {row.quantity}": (row.value, row.value_old) for row in both.itertuples()}
+    return compared(pairs, f"{training.progress.step} steps of training")
+
+
+def compared(pairs: dict[str, tuple[float, float]], what: str) -> tuple[float, str]:
+    """The largest difference in units of what is allowed, and what was measured."""
+    apart = {name: 0.0 if rows.is_close(new, old, 0.0) else abs(new - old) / (1e-6 * max(1.0, abs(new), abs(old)))
+             for name, (new, old) in pairs.items()}
+    worst = max(apart, key=lambda name: apart[name] if apart[name] == apart[name] else float("inf"))
+    verdict = "equal" if apart[worst] <= 1.0 else f"NOT equal: {worst} is {pairs[worst][0]:.8g}, was {pairs[worst][1]:.8g}"
+    return apart[worst] if apart[worst] == apart[worst] else float("inf"), \
+        f"{what} measured again: {verdict}, largest difference {1e-6 * apart[worst]:.2g}"
