@@ -307,7 +307,9 @@ PHASES = tuple(
     fidelity="release",
     source="wgcban/HyperTransformer@b12f712cbf8e7c0e68008f9af01a5e5a6413c137",
     published={4: {"parameters": 142.83e6, "macs": 343.96e9}},
+    count_reason="no number of heads, MSI bands or LR pixels gives the published pair",
     recipes={"release": PHASES},
+    small={"width": 8, "lr_pixels": 64},
     note="its parameters are bound to the image size; the release's VGG-19 perceptual term is an option, off by "
          "default; no setting of the release gives the published parameters and operations",
 )

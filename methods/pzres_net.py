@@ -161,6 +161,7 @@ def spread(bands: int, count: int) -> tuple[int, ...]:
     fidelity="release",
     source="ZHU-Zhiyu/PZRes-Net@39f103a19fd54cc765487389f14f90a23e5e96bf",
     published={4: {"parameters": 40.15e6, "macs": 5262e9}},
+    count_reason="the published counter met every layer under two names: parameters doubled, operations quadrupled",
     recipes={
         # Cosine from 1e-3 to 1e-5, stepped per iteration. The release chooses on its test images, after epoch 900.
         "release": Recipe(task=CoarseAndRefined, trains=("pzres-net",), lr=1e-3, schedule="cosine:0.01", epochs=1000,
