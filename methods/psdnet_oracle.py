@@ -31,7 +31,7 @@ class ThreeImages(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        stages = self.members[self.names[0]].stages(lr_hsi, hr_msi, reference)
+        stages = self.network().stages(lr_hsi, hr_msi, reference)
         losses = {f"{self.names[0]}/{image}": F.l1_loss(stages[image], reference) for image in ("img1", "img2", "img3")}
         loss = torch.stack(list(losses.values())).sum()
         return losses | {f"{self.names[0]}/loss": loss, "loss": loss}

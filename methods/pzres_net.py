@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from methods import losses
 from methods.registry import MethodError, Recipe, register
-from methods.tasks import Supervised
+from methods.tasks import Supervised, total
 
 UNITS = 8  # dense units of a stage
 
@@ -141,9 +141,9 @@ class CoarseAndRefined(Supervised):
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
         name = self.names[0]
-        _, coarse, refined = self.members[name].forward_with_stages(lr_hsi, hr_msi)
+        _, coarse, refined = self.network().forward_with_stages(lr_hsi, hr_msi)
         terms = {f"{name}/coarse": losses.l1(coarse, reference), f"{name}/refined": losses.l1(refined, reference)}
-        loss = sum(terms.values())
+        loss = total(terms.values())
         return terms | {f"{name}/loss": loss, "loss": loss}
 
 

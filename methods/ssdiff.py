@@ -212,7 +212,7 @@ class Denoising(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        name, network = self.names[0], self.members[self.names[0]]
+        name, network = self.names[0], self.network()
         lms = network.interpolate(lr_hsi)
         residual = reference - lms
         t = torch.randint(STEPS, residual.shape[:1], device=residual.device)
