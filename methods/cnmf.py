@@ -21,7 +21,7 @@ from torch import Tensor
 from methods.estimation import estimate_srf, remove_offset
 from methods.registry import Method, MethodError, register
 from methods.resample import resize
-from methods.responses import gaussian_decimate
+from methods.responses import gaussian_decimate, told_responses
 from methods.unmixing import spa, vca
 
 INNER = 200  # iterations, I1 in the release
@@ -213,15 +213,12 @@ def cnmf(ratio: int, srf: Tensor | None = None, mode: str = "known", endmembers:
     Raises:
         MethodError: unknown mode or start; SRF missing for ``"known"``; endmembers not positive.
     """
-    if mode not in ("known", "blind"):
-        raise MethodError(f"cnmf: mode '{mode}'; choices: known, blind")
     if start not in ("vca", "spa"):
         raise MethodError(f"cnmf: start '{start}'; choices: vca, spa")
     if endmembers < 1:
         raise MethodError(f"cnmf: {endmembers} endmembers; at least 1 is needed")
-    if mode == "known" and srf is None:
-        raise MethodError("cnmf: mode 'known' needs srf; give it or take mode='blind'")
-    return CNMF(srf if mode == "known" else None, ratio, endmembers, start, seed)
+    known = told_responses("cnmf", mode, srf=srf, needs=("srf",))
+    return CNMF(known.srf if known else None, ratio, endmembers, start, seed)
 
 
 @register(

@@ -118,6 +118,7 @@ class MseSam(Supervised):
         "release": Recipe(task=MseSam, trains=("dsdcn",), lr=1e-3, schedule="constant", epochs=1000, batch=4, crop=144,
                           augment=(), keep="best-sam"),
     },
+    small={"width": 8, "up_width": 16},
     note="single image: the MSI is not used; after its Keras notebook, compared by parameter count only",
 )
 def build(bands: int, ratio: int, width: int = 64, up_width: int = 200) -> DSDCN:

@@ -206,7 +206,9 @@ class DualUNet(nn.Module):
     fidelity="release",
     source="ming053l/S3RNet@5f572d00e7ca6a6ddaf3b994eb5cf9ec98364180 (flops_cal.ipynb)",
     published={4: {"parameters": 2.97e6, "macs": 88.65e9}},
+    count_reason="its notebook prints 7.33 M and 102.04 G; the published pair is of a smaller variant that is not public",
     recipes={"suite": Recipe(task=Supervised, trains=("dual-unet",))},
+    small={"width": 32},
     note="the S3RNet authors' copy: no code of its own authors was found; the recipe is ours, none is published",
 )
 def build(bands: int, msi_bands: int, ratio: int, width: int = 64) -> DualUNet:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from methods.estimation import estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, MethodError, register
-from methods.responses import gaussian_psf
+from methods.responses import Told, gaussian_psf, told_responses
 from methods.sylvester import Sylvester, signal_axes
 
 SCALE = 1e4  # of the images in the release; all it does is to divide the weight of the prior by its square
@@ -30,14 +30,14 @@ class Fuse:
     """One subspace, one linear system in the Fourier domain; no clipping. See :func:`fuse_sylvester`.
 
     Args:
-        known: PSF, SRF and phase; None: blind.
+        known: the sensors' responses; None: blind.
         subspace: axes of the LR spectra at most.
         weight: of the prior.
     """
 
     card: Method
 
-    def __init__(self, known: tuple[Tensor, Tensor, int] | None, subspace: int, weight: float) -> None:
+    def __init__(self, known: Told | None, subspace: int, weight: float) -> None:
         self.known, self.subspace, self.weight = known, subspace, weight
 
     def __call__(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
@@ -147,15 +147,9 @@ def fuse_sylvester(psf: Tensor | None = None, srf: Tensor | None = None, phase: 
     Raises:
         MethodError: unknown mode; responses missing for ``"known"``; subspace or weight not positive.
     """
-    if mode not in ("known", "blind"):
-        raise MethodError(f"fuse: mode '{mode}'; choices: known, blind")
     if subspace < 1 or not weight > 0:
         raise MethodError(f"fuse: subspace {subspace} and weight {weight} must be positive")
-    if mode == "blind":
-        return Fuse(None, subspace, weight)
-    if psf is None or srf is None or phase is None:
-        raise MethodError("fuse: mode 'known' needs psf, srf and phase; give them or take mode='blind'")
-    return Fuse((psf, srf, phase), subspace, weight)
+    return Fuse(told_responses("fuse", mode, psf, srf, phase), subspace, weight)
 
 
 @register(

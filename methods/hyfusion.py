@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -289,21 +290,21 @@ class HyFusion(nn.Module):
         return self.fusion(torch.cat((spatial, spectral), 1))[..., : size[0], : size[1]]
 
 
-CARD = {
-    "paper": "Hsu, Lee, Lin, HyFusion, IGARSS 2025",
-    "year": 2025,
-    "input_range": (-1.0, 1.0),
-}
+registered = partial(register, family="supervised", paper="Hsu, Lee, Lin, HyFusion, IGARSS 2025", year=2025,
+                     input_range=(-1.0, 1.0))
 # Defaults of the release's deleted file; its loss is unknown.
-RECIPE = {"task": Supervised, "optimizer": "adam", "lr": 1e-4, "schedule": "cosine", "epochs": 900, "batch": 2,
-          "crop": 128, "train_snr_db": 35.0}
+recipe = partial(Recipe, task=Supervised, optimizer="adam", lr=1e-4, schedule="cosine", epochs=900, batch=2, crop=128,
+                 train_snr_db=35.0)
 
 
-@register("hyfusion", "supervised", fidelity="release",
-          source="ming053l/HyFusion@bc5209d9b3809de3325eb2fb2719bf91ea538ef9",
-          recipes={"release": Recipe(trains=("hyfusion",), **RECIPE)},
-          note="the public precursor of HyFusion, not the published network; its losses are not public, L1 is ours",
-          **CARD)
+@registered(
+    "hyfusion",
+    fidelity="release",
+    source="ming053l/HyFusion@bc5209d9b3809de3325eb2fb2719bf91ea538ef9",
+    recipes={"release": recipe(trains=("hyfusion",))},
+    small={"embed_dim": 12, "depths": (2, 2), "num_heads": (2, 2), "drop_path": 0.0},
+    note="the public precursor of HyFusion, not the published network; its losses are not public, L1 is ours",
+)
 def _build_precursor(bands: int, msi_bands: int, ratio: int, embed_dim: int = 96,
                      depths: tuple[int, ...] = (6, 6, 6, 6), num_heads: tuple[int, ...] = (6, 6, 6, 6),
                      window_size: int = 8, mlp_ratio: float = 4.0, drop_path: float = 0.1) -> HyFusionPrecursor:
@@ -315,10 +316,13 @@ def _build_precursor(bands: int, msi_bands: int, ratio: int, embed_dim: int = 96
                              mlp_ratio, drop_path)
 
 
-@register("hyfusion-published", "supervised", fidelity="described",
-          recipes={"release": Recipe(trains=("hyfusion-published",), **RECIPE)},
-          note="an unofficial reading of the paper's abstract and figure: sizes, blocks, loss and training are guessed",
-          **CARD)
+@registered(
+    "hyfusion-published",
+    fidelity="described",
+    recipes={"release": recipe(trains=("hyfusion-published",))},
+    small={"width": 8, "growth": 4, "blocks": 2, "num_heads": 2},
+    note="an unofficial reading of the paper's abstract and figure: sizes, blocks, loss and training are guessed",
+)
 def _build_published(bands: int, msi_bands: int, ratio: int, width: int = 96, growth: int = 32, blocks: int = 6,
                      num_heads: int = 6, window_size: int = 8, mlp_ratio: float = 4.0) -> HyFusion:
     if ratio % 2 or window_size % 2:

@@ -30,6 +30,7 @@ Departures and quirks of the release:
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -277,25 +278,21 @@ class Refinement(Task):
 
     def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
         super().__init__(models, recipe)
-        self.rest = {"lr": recipe.lr, "weight_decay": recipe.weight_decay, "schedule": recipe.schedule}
-        bands = self.network.conv_tailf.out_channels
+        bands = self.network().conv_tailf.out_channels
         # A 1x1 convolution at PyTorch's initialisation, never trained; its bias cancels. The seed is the release's.
         projection = torch.rand(bands, generator=torch.Generator().manual_seed(7)) * 2 - 1
         self.register_buffer("projection", projection / math.sqrt(bands))
 
-    @property
-    def network(self) -> HyperRefiner:
-        """The network that is trained."""
-        return self.members[self.names[0]]
-
-    def parameter_groups(self) -> list[dict]:
+    def parameter_groups(self) -> list[dict[str, Any]]:
         """The release's two optimisers as parameter groups: the autoencoder, and the rest as the recipe says."""
-        autoencoder = list(self.network.AE.parameters())
+        name, network = self.names[0], self.network()
+        autoencoder = list(network.AE.parameters())
         ids = {id(parameter) for parameter in autoencoder}
-        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in ids]
         return [
-            {"params": autoencoder, "lr": 5e-3, "weight_decay": 0.0, "schedule": "step:2000:0.95"},
-            {"params": rest, **self.rest},
+            {"params": autoencoder, "name": f"{name}/autoencoder", "lr": 5e-3, "weight_decay": 0.0,
+             "schedule": "step:2000:0.95"},
+            {"params": rest, "name": name},
         ]
 
     def fidelity(self, estimate: Tensor, reference: Tensor) -> Tensor:
@@ -306,13 +303,13 @@ class Refinement(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms; the crop's LR side must divide by 8."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        prediction, coarse, code = self.network.forward_with_coarse(lr_hsi, hr_msi)
-        name = self.names[0]
+        name, network = self.names[0], self.network()
+        prediction, coarse, code = network.forward_with_coarse(lr_hsi, hr_msi)
         rec, sr = self.fidelity(prediction, reference), self.fidelity(coarse, reference)
         loss = torch.where(sr > rec, 2 * rec * sr, rec**2 + sr**2) / (rec + sr)  # gradients through the weights
         terms = {f"{name}/refined": rec, f"{name}/coarse": sr}
-        if self.network.AE.decoder is not None:
-            terms[f"{name}/autoencoder"] = 0.6 * F.l1_loss(self.network.AE.decoder(code), lr_hsi)
+        if network.AE.decoder is not None:
+            terms[f"{name}/autoencoder"] = 0.6 * F.l1_loss(network.AE.decoder(code), lr_hsi)
             loss = loss + terms[f"{name}/autoencoder"]
         return {"loss": loss, f"{name}/loss": loss} | terms
 
@@ -325,12 +322,14 @@ class Refinement(Task):
     fidelity="release",
     source="zsspo/Fusion_HyperRefiner@c1630bd4c7459586e372965ac7e995f0ec9cae97",
     published={4: {"parameters": 19.32e6, "macs": 94.37e9}},
+    count_reason="the published parameters are those of width=128 without decoder; no setting gives the operations",
     recipes={
         # Whole patches (64/256 as on Chikusei). lr, decay and schedule are of all but the autoencoder: see
         # Refinement.parameter_groups. The release's optional warm start of AE and sr is left out.
         "release": Recipe(task=Refinement, trains=("hyper-refiner",), lr=1e-4, weight_decay=1e-4,
-                          schedule="step:2000:0.1", epochs=10_000, batch=4, crop=256, augment=()),
+                          schedule="step:2000:0.1", epochs=10_000, batch=4, crop=256, augment=(), drop_last=True),
     },
+    small={"width": 8},
     note="the published parameters are those of width=128 without its decoder; the released width is 64; no setting "
          "gives the published operations",
 )

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ from torch.nn import functional as F
 
 from methods.blocks import LFE, Levels, crop_to, pad_to_multiple, tiled
 from methods.registry import MethodError, Recipe, register
-from methods.tasks import Task
+from methods.tasks import Task, total
 
 BLOCKS = (16, 4, 4, 4, 4)  # residual blocks of SFE, of the three stages, and after the pyramid
 
@@ -251,20 +252,12 @@ class HyperTransformer(nn.Module):
         return crop_to(tiled(self.fuse_piece, *padded, ratio=self.ratio, tile=tile), hr_msi)
 
 
-class Pretraining(Task):
-    """First phase: normalised L1 of the network without projections, norms and residual blocks in its stages."""
+class Phases(Task):
+    """The release's two phases, told apart by the stage of the recipe.
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step's loss terms."""
-        lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        name = self.names[0]
-        loss = normalised_l1(self.members[name].pretraining_forward(lr_hsi, hr_msi), reference)
-        return {"loss": loss, f"{name}/loss": loss}
+    ``"Pretraining"``: normalised L1 of the network without projections, norms and residual blocks in its stages.
 
-
-class MultiScale(Task):
-    """Second phase: normalised L1, L1 of the auxiliary outputs and the transfer loss (the release's Pavia setting).
-
+    ``"MultiScale"``: normalised L1, L1 of the auxiliary outputs and the transfer loss (the release's Pavia setting).
     ``perceptual(prediction, reference)``, 0-d, is the release's VGG-19 term, weighted 0.1. It needs ImageNet weights
     and a three-band composite, whose released band indices leave one of the three bands empty, and is off by default.
     """
@@ -277,8 +270,11 @@ class MultiScale(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        name = self.names[0]
-        prediction, x13, x23, tp_loss = self.members[name].forward_with_auxiliary(lr_hsi, hr_msi)
+        name, network = self.names[0], self.network()
+        if self.recipe.stage == "Pretraining":
+            loss = normalised_l1(network.pretraining_forward(lr_hsi, hr_msi), reference)
+            return {"loss": loss, f"{name}/loss": loss}
+        prediction, x13, x23, tp_loss = network.forward_with_auxiliary(lr_hsi, hr_msi)
         terms = {
             f"{name}/l1": normalised_l1(prediction, reference),
             f"{name}/x13": 0.2 * F.l1_loss(x13, reference),
@@ -287,16 +283,13 @@ class MultiScale(Task):
         }
         if self.perceptual is not None:
             terms[f"{name}/perceptual"] = 0.1 * self.perceptual(prediction, reference)
-        loss = sum(terms.values())
+        loss = total(terms.values())
         return {"loss": loss, f"{name}/loss": loss} | terms
 
 
 # Both phases: whole patches without augmentation (64/256 as on Chikusei), which lr_pixels = 64 * 64 fits.
-PHASES = tuple(
-    Recipe(task=task, trains=("hyper-transformer",), lr=1e-4, weight_decay=1e-4, schedule=schedule, epochs=10_000,
-           batch=8, crop=256, augment=())
-    for task, schedule in ((Pretraining, "step:8000:0.1"), (MultiScale, "step:2000:0.1"))
-)
+recipe = partial(Recipe, task=Phases, trains=("hyper-transformer",), lr=1e-4, weight_decay=1e-4, epochs=10_000, batch=8,
+                 crop=256, augment=())
 
 
 @register(
@@ -307,7 +300,10 @@ PHASES = tuple(
     fidelity="release",
     source="wgcban/HyperTransformer@b12f712cbf8e7c0e68008f9af01a5e5a6413c137",
     published={4: {"parameters": 142.83e6, "macs": 343.96e9}},
-    recipes={"release": PHASES},
+    count_reason="no number of heads, MSI bands or LR pixels gives the published pair",
+    recipes={"release": (recipe(stage="Pretraining", schedule="step:8000:0.1"),
+                         recipe(stage="MultiScale", schedule="step:2000:0.1"))},
+    small={"width": 8, "lr_pixels": 64},
     note="its parameters are bound to the image size; the release's VGG-19 perceptual term is an option, off by "
          "default; no setting of the release gives the published parameters and operations",
 )

@@ -17,7 +17,7 @@ volume is that of the dimensions there are, and a basis of singular vectors has 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from methods.estimation import estimate_hysure, estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, MethodError, register
-from methods.responses import transfer
+from methods.responses import Told, told_responses, transfer
 from methods.unmixing import extreme_pixels, principal_axes, vca_projection
 
 VCA_RUNS = 20
@@ -39,7 +39,7 @@ class HySure:
     """Total variation ties the pixels to each other, the MSI each of them. No clipping.
 
     Args:
-        told: srf (msi_bands, bands), psf (k, k) and phase; None: estimated from the images.
+        known: the sensors' responses; None: estimated from the images.
         aligned: blind, put the PSF where it was estimated; False: one pixel off for even ratios, as the toolbox does.
         endmembers: size p of the subspace; less where the LR-HSI has fewer bands or pixels.
         basis: ``"vca"``: LR spectra of the largest volume in 20 random runs; ``"svd"``: leading singular vectors.
@@ -50,7 +50,7 @@ class HySure:
         seed: of VCA; every image starts from it.
     """
 
-    told: tuple[Tensor, Tensor, int] | None
+    known: Told | None
     aligned: bool
     endmembers: int
     basis: str
@@ -81,10 +81,10 @@ class HySure:
 
     def _fuse(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """Y (bands, h, w), Z (msi_bands, H, W) -> (bands, H, W)."""
-        if self.told is None:
+        if self.known is None:
             return self._blind(lr_hsi[None], hr_msi[None])
-        srf, psf, phase = self.told
-        return self._minimise(lr_hsi, hr_msi, srf.to(lr_hsi), psf.to(lr_hsi), phase)
+        psf, srf, phase = self.known
+        return self._minimise(lr_hsi, hr_msi, psf.to(lr_hsi), srf.to(lr_hsi), phase)
 
     def _blind(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """With the PSF of the paper and, as in the toolbox, nonnegative responses in place of those of the paper."""
@@ -96,11 +96,11 @@ class HySure:
             psf = pad(psf, (2, 0, 2, 0)) if ratio_of(lr_hsi, hr_msi) % 2 == 0 else psf
         srf, offset = estimate_srf(lr_hsi, hr_msi)
         y, z, scale = lr_hsi[0], remove_offset(hr_msi, offset)[0], lr_hsi.max()
-        fused = scale * self._minimise(y / scale, z / scale, srf[0], psf, found.phase)
+        fused = scale * self._minimise(y / scale, z / scale, psf, srf[0], found.phase)
         axes = principal_axes(y.flatten(1), min(self.endmembers, len(y)))
         return torch.einsum("bk,ck,cxy->bxy", axes, axes, fused)
 
-    def _minimise(self, lr_hsi: Tensor, hr_msi: Tensor, srf: Tensor, psf: Tensor, phase: int) -> Tensor:
+    def _minimise(self, lr_hsi: Tensor, hr_msi: Tensor, psf: Tensor, srf: Tensor, phase: int) -> Tensor:
         """Y (bands, h, w), Z (msi_bands, H, W) -> (bands, H, W)."""
         basis = self._basis(lr_hsi.flatten(1))
         # Coordinates in which A meets each MSI direction in one plane: R E = U diag(s). They leave the rest as it is.
@@ -195,17 +195,18 @@ def _fold(spectrum: Tensor, blur: Tensor, columns: int, w: int) -> Tensor:
     return torch.cat([folded, mirrored], 2).unflatten(2, (ratio, w)).sum(2) / ratio**2
 
 
-CARD: dict[str, Any] = {
-    "family": "classical",
-    "paper": "Simões, Bioucas-Dias, Almeida, Chanussot, A convex formulation for hyperspectral image superresolution, "
+registered = partial(
+    register,
+    family="classical",
+    paper="Simões, Bioucas-Dias, Almeida, Chanussot, A convex formulation for hyperspectral image superresolution, "
     "IEEE TGRS 2015",
-    "year": 2015,
-    "fidelity": "reference",
-    "source": "ricardoborsoi/FuVarRelease@2164cd87, utils/HSMSFusionToolbox/Methods/HySure",
-}
+    year=2015,
+    fidelity="reference",
+    source="ricardoborsoi/FuVarRelease@2164cd87, utils/HSMSFusionToolbox/Methods/HySure",
+)
 
 
-@register("hysure", told="known", note="Told PSF, SRF and phase; a basis of 30 VCA endmembers, as in the toolbox.", **CARD)
+@registered("hysure", told="known", note="Told PSF, SRF and phase; a basis of 30 VCA endmembers, as in the toolbox.")
 def hysure(
     psf: Tensor | None = None,
     srf: Tensor | None = None,
@@ -225,18 +226,14 @@ def hysure(
     Raises:
         MethodError: unknown mode or basis, or responses missing in mode "known".
     """
-    for name, value, choices in (("mode", mode, ("known", "blind")), ("basis", basis, ("vca", "svd"))):
-        if value not in choices:
-            raise MethodError(f"hysure: {name} '{value}'; choices: {', '.join(choices)}")
-    told = None
-    if mode == "known":
-        if psf is None or srf is None or phase is None:
-            raise MethodError("hysure needs psf, srf and phase; give all three or take mode='blind'")
-        told = srf, psf, phase
-    return HySure(told, aligned, endmembers, basis, lambda_phi, lambda_m, mu, iterations, seed)
+    if basis not in ("vca", "svd"):
+        raise MethodError(f"hysure: basis '{basis}'; choices: vca, svd")
+    known = told_responses("hysure", mode, psf, srf, phase)
+    return HySure(known, aligned, endmembers, basis, lambda_phi, lambda_m, mu, iterations, seed)
 
 
-@register("hysure-blind", told="blind", note="Estimates PSF and SRF; for even ratios its PSF lies one pixel off, as in the toolbox.", **CARD)
+@registered("hysure-blind", told="blind",
+            note="Estimates PSF and SRF; for even ratios its PSF lies one pixel off, as in the toolbox.")
 def hysure_blind(
     aligned: bool = False,
     endmembers: int = 30,
@@ -248,4 +245,5 @@ def hysure_blind(
     seed: int = 0,
 ) -> HySure:
     """Build :func:`hysure` in mode "blind"; for the arguments see :class:`HySure`."""
-    return hysure(None, None, None, "blind", aligned, endmembers, basis, lambda_phi, lambda_m, mu, iterations, seed)
+    return hysure(mode="blind", aligned=aligned, endmembers=endmembers, basis=basis, lambda_phi=lambda_phi, lambda_m=lambda_m,
+                  mu=mu, iterations=iterations, seed=seed)

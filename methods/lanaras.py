@@ -21,7 +21,7 @@ from torch import Tensor
 from methods.estimation import estimate_srf, remove_offset
 from methods.registry import Method, MethodError, register
 from methods.resample import resize
-from methods.responses import gaussian_decimate
+from methods.responses import gaussian_decimate, told_responses
 from methods.sisal import sisal
 from methods.unmixing import simplex_projection, sunsal
 
@@ -149,13 +149,10 @@ def lanaras(ratio: int, srf: Tensor | None = None, mode: str = "known", endmembe
     Raises:
         MethodError: unknown mode; SRF missing for ``"known"``; endmembers not positive.
     """
-    if mode not in ("known", "blind"):
-        raise MethodError(f"lanaras: mode '{mode}'; choices: known, blind")
     if endmembers < 1:
         raise MethodError(f"lanaras: {endmembers} endmembers; at least 1 is needed")
-    if mode == "known" and srf is None:
-        raise MethodError("lanaras: mode 'known' needs srf; give it or take mode='blind'")
-    return SupResPALM(srf if mode == "known" else None, ratio, endmembers, seed)
+    known = told_responses("lanaras", mode, srf=srf, needs=("srf",))
+    return SupResPALM(known.srf if known else None, ratio, endmembers, seed)
 
 
 @register(

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from methods.registry import register
+from methods.responses import Told, told_responses
 from methods.sylvester import signal_axes
-from methods.tensor_prior import Overlap, PatchFusion, Prior, clusters_of, given_responses, patch_places, shrink_large
+from methods.tensor_prior import Overlap, PatchFusion, Prior, check_positive, clusters_of, patch_places, shrink_large
 
 
 class LTMR(PatchFusion):
@@ -25,8 +26,7 @@ class LTMR(PatchFusion):
 
     patch, step = 7, 3
 
-    def __init__(self, known: tuple[Tensor, Tensor, int] | None, subspace: int, clusters: int, eta: float,
-                 mu: float, iterations: int) -> None:
+    def __init__(self, known: Told | None, subspace: int, clusters: int, eta: float, mu: float, iterations: int) -> None:
         super().__init__(known, clusters, eta, mu, iterations)
         self.subspace = subspace
 
@@ -83,9 +83,8 @@ def ltmr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
     Raises:
         MethodError: unknown mode; responses missing for ``"known"``; a setting that is not positive.
     """
-    known = given_responses("ltmr", mode, psf, srf, phase, subspace=subspace, clusters=clusters, eta=eta, mu=mu,
-                            iterations=iterations)
-    return LTMR(known, subspace, clusters, eta, mu, iterations)
+    check_positive("ltmr", subspace=subspace, clusters=clusters, eta=eta, mu=mu, iterations=iterations)
+    return LTMR(told_responses("ltmr", mode, psf, srf, phase), subspace, clusters, eta, mu, iterations)
 
 
 @register(

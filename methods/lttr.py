@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from methods.registry import register
-from methods.tensor_prior import Overlap, PatchFusion, Prior, clusters_of, given_responses, patch_places, shrink
+from methods.responses import told_responses
+from methods.tensor_prior import Overlap, PatchFusion, Prior, check_positive, clusters_of, patch_places, shrink
 
 
 class LTTR(PatchFusion):
@@ -77,8 +78,8 @@ def lttr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
     Raises:
         MethodError: unknown mode; responses missing for ``"known"``; a setting that is not positive.
     """
-    known = given_responses("lttr", mode, psf, srf, phase, clusters=clusters, eta=eta, mu=mu, iterations=iterations)
-    return LTTR(known, clusters, eta, mu, iterations)
+    check_positive("lttr", clusters=clusters, eta=eta, mu=mu, iterations=iterations)
+    return LTTR(told_responses("lttr", mode, psf, srf, phase), clusters, eta, mu, iterations)
 
 
 @register(

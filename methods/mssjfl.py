@@ -150,12 +150,14 @@ class MSSJFL(nn.Module):
     fidelity="release",
     source="jx-mzc/MSSJFL@70bc88266e18c42bf0427ac4be8377eb654d3faf",
     published={4: {"parameters": 16.33e6, "macs": 175.56e9}},
+    count_reason="the published count takes the transposed convolution once per output pixel, 16 times what it does",
     recipes={
         # Patches of 10x10 to 12x12 LR pixels: 48x48 HR at ratio 4. The release's loader neither shuffles nor augments.
         "release": Recipe(task=Supervised, trains=("mssjfl",), lr=1e-3, weight_decay=2e-5,
                           schedule="multistep:20,500,2000:0.1", epochs=10_000, batch=16, crop=48, augment=(),
                           keep="best-psnr"),
     },
+    small={"fh": 32, "fm": 32},
     note="the published operations count the transposed convolution once per output pixel, 16 times what it does",
 )
 def build(bands: int, msi_bands: int, ratio: int, fh: int = 256, fm: int = 64) -> MSSJFL:

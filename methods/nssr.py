@@ -35,8 +35,8 @@ from torch.nn.functional import embedding_bag, pad
 from methods.estimation import estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, register
 from methods.resample import resize
-from methods.responses import gaussian_psf, transfer
-from methods.tensor_prior import given_responses
+from methods.responses import Told, gaussian_psf, told_responses, transfer
+from methods.tensor_prior import check_positive
 
 ROUNDS, SPARSITY = 10, 1e-3  # of dictionary learning: alternations and lambda
 PASSES, PENALTY, RELAXATION = 300, 0.1, 1.6  # of the ADMM for the codes: to a hundredth of the minimum, even from zero
@@ -49,8 +49,8 @@ class NSSR:
 
     card: Method
 
-    def __init__(self, known: tuple[Tensor, Tensor, int] | None, atoms: int, eta1: float, eta2: float, mu: float,
-                 growth: float, iterations: int, seed: int) -> None:
+    def __init__(self, known: Told | None, atoms: int, eta1: float, eta2: float, mu: float, growth: float,
+                 iterations: int, seed: int) -> None:
         self.known, self.atoms, self.seed = known, atoms, seed
         self.eta1, self.eta2, self.mu, self.growth, self.iterations = eta1, eta2, mu, growth, iterations
 
@@ -91,13 +91,13 @@ class NSSR:
         lr = (span.T @ lr_hsi.flatten(1)).unflatten(1, lr_hsi.shape[1:])
         data, neighbours = LowResolution(lr, psf, ratio_of(lr_hsi, hr_msi), size), similar_pixels(hr_msi)
         seen, gram, eye = srf @ atoms, d.T @ d, torch.eye(d.shape[1]).to(d)
-        told, inner = seen.T @ hr_msi.flatten(1), seen.T @ seen
+        target, inner = seen.T @ hr_msi.flatten(1), seen.T @ seen
 
         x = resize(lr[None], size)[0].flatten(1)
-        s, v2, v1, mu = torch.zeros_like(told), torch.zeros_like(told), torch.zeros_like(x), self.mu
+        s, v2, v1, mu = torch.zeros_like(target), torch.zeros_like(target), torch.zeros_like(x), self.mu
         for _ in range(self.iterations):
             u = embedding_bag(neighbours[0], x.T.contiguous(), per_sample_weights=neighbours[1], mode="sum").T
-            right = told + d.T @ (self.eta1 * u + mu * x - v1 / 2) + mu * s + v2 / 2
+            right = target + d.T @ (self.eta1 * u + mu * x - v1 / 2) + mu * s + v2 / 2
             a = torch.linalg.solve(inner + (self.eta1 + mu) * gram + mu * eye, right)
             image = d @ a
             x = data.nearest((image + v1 / (2 * mu)).unflatten(1, size), mu).flatten(1)
@@ -235,9 +235,8 @@ def nssr(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None
     Raises:
         MethodError: unknown mode; responses missing for ``"known"``; a setting that is not positive.
     """
-    known = given_responses("nssr", mode, psf, srf, phase, atoms=atoms, eta1=eta1, eta2=eta2, mu=mu, growth=growth,
-                            iterations=iterations)
-    return NSSR(known, atoms, eta1, eta2, mu, growth, iterations, seed)
+    check_positive("nssr", atoms=atoms, eta1=eta1, eta2=eta2, mu=mu, growth=growth, iterations=iterations)
+    return NSSR(told_responses("nssr", mode, psf, srf, phase), atoms, eta1, eta2, mu, growth, iterations, seed)
 
 
 @register(

@@ -23,13 +23,15 @@ Notes on the release:
 from __future__ import annotations
 
 import math
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.registry import MethodError, Recipe, register
-from methods.tasks import Task
+from methods.tasks import Task, total
 
 ROWS, COLUMNS = 2, 3  # axes of (B, C, H, W)
 OVERLAP = 8  # LR rows or columns that two neighbouring tiles share
@@ -324,7 +326,6 @@ class PSDNet(nn.Module):
         super().__init__()
         self.sizes = bands, msi_bands, ratio, width
         self.ratio = ratio
-        self.taught_by: tuple[PSDNet, ...] = ()  # a tuple, so that the teacher stays out of the state dict
         act = nn.PReLU()  # the one that the whole network shares
 
         def body(inputs: int) -> nn.Sequential:
@@ -350,12 +351,6 @@ class PSDNet(nn.Module):
         self.trans_enc1, self.trans_enc2, self.trans_enc3 = transfer(width, width, act), late(2), late(3)
         self.trans_dec1, self.trans_dec2, self.trans_dec3 = transfer(width, width, act), late(2), late(3)
         self.DBPNnet = DBPN(width, ratio)
-
-    def teacher(self) -> PSDNet:
-        """The network that teaches this one: made at the first call, of the same layout, and kept."""
-        if not self.taught_by:
-            self.taught_by = (PSDNet(*self.sizes).to(next(self.parameters()).device),)
-        return self.taught_by[0]
 
     def stages(self, lr_hsi: Tensor, hr_msi: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
         """All that teacher and student are compared by.
@@ -408,69 +403,58 @@ class PSDNet(nn.Module):
 
 
 class Distillation(Task):
-    """The student (``recipe.trains``) and its teacher, a part of the task and not of the student's state dict."""
+    """The student (``recipe.trains``) and its teacher, of the same layout and no part of the student's state dict.
+
+    ``"TrainTeacher"``: the teacher's parameters, by its three images. The student stays as it is.
+    ``"TrainStudent"``: the student, by its three images and the frozen teacher's two feature maps.
+    """
 
     def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
         super().__init__(models, recipe)
-        self.name = self.names[0]
-        self.teacher = self.members[self.name].teacher()
+        student = self.network()
+        self.teacher = PSDNet(*student.sizes).to(next(student.parameters()).device)
 
-    def images(self, stages: dict[str, Tensor], reference: Tensor) -> dict[str, Tensor]:
-        """L1 of the three stages' images."""
-        return {f"{self.name}/{image}": F.l1_loss(stages[image], reference) for image in ("img1", "img2", "img3")}
+    def begin(self, recipe: Recipe) -> None:
+        """The teacher is frozen but in its own stage."""
+        super().begin(recipe)
+        self.teacher.requires_grad_(recipe.stage == "TrainTeacher")
 
-    def total(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The terms and their sum."""
-        loss = sum(terms.values())
-        return terms | {f"{self.name}/loss": loss, "loss": loss}
-
-
-class TrainTeacher(Distillation):
-    """First stage: the parameters of ``self.teacher``, by its three images. The student stays as it is."""
-
-    def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
-        super().__init__(models, recipe)
-        self.teacher.requires_grad_(True)
-
-    def parameter_groups(self) -> list[dict]:
-        """The teacher's parameters alone."""
-        return [{"params": list(self.teacher.parameters())}]
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The teacher's parameters alone, then the student's, both under the name of the method."""
+        trained = self.teacher if self.recipe.stage == "TrainTeacher" else self.network()
+        return [{"params": list(trained.parameters()), "name": self.names[0]}]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step's loss terms."""
+        """One step's loss terms: L1 of the images and, for the student, squared distances of the feature maps."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        return self.total(self.images(self.teacher.stages(lr_hsi, hr_msi, reference), reference))
-
-
-class TrainStudent(Distillation):
-    """Second stage: the student, by its three images and the frozen teacher's two feature maps."""
-
-    def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
-        super().__init__(models, recipe)
-        self.teacher.requires_grad_(False)
-
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """One step's loss terms."""
-        lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        with torch.no_grad():
-            taught = self.teacher.stages(lr_hsi, hr_msi, reference)
-        stages = self.members[self.name].stages(lr_hsi, hr_msi)
-        terms = self.images(stages, reference)
-        terms |= {f"{self.name}/{feat}": 1e-6 * F.mse_loss(stages[feat], taught[feat]) for feat in ("feat1", "feat2")}
-        return self.total(terms)
+        name, teaching = self.names[0], self.recipe.stage == "TrainTeacher"
+        taught = self.teacher.stages(lr_hsi, hr_msi, reference)
+        stages = taught if teaching else self.network().stages(lr_hsi, hr_msi)
+        terms = {f"{name}/{image}": F.l1_loss(stages[image], reference) for image in ("img1", "img2", "img3")}
+        if not teaching:
+            terms |= {f"{name}/{feat}": 1e-6 * F.mse_loss(stages[feat], taught[feat]) for feat in ("feat1", "feat2")}
+        loss = total(terms.values())
+        return terms | {f"{name}/loss": loss, "loss": loss}
 
 
 # The release's images are whole (264 pixels), 200 epochs in all, of which 9 are the teacher's.
-RECIPE = {"trains": ("psdnet",), "optimizer": "adam", "lr": 5e-4, "schedule": "step:5:0.95", "batch": 8, "crop": 256,
-          "augment": ()}
+recipe = partial(Recipe, task=Distillation, trains=("psdnet",), optimizer="adam", lr=5e-4, schedule="step:5:0.95", batch=8,
+                 crop=256, augment=())
 
 
-@register("psdnet", "supervised", paper="Gong et al., PSDNet, TGRS 2023", year=2023, fidelity="release",
-          source="Meiqi-Gong/PSDNet@dda8b2d317037bb925e75e6add3844df4918f1d4",
-          published={6: {"parameters": 3.155e6, "macs": 663.00e9}},
-          recipes={"release": (Recipe(task=TrainTeacher, epochs=9, **RECIPE),
-                               Recipe(task=TrainStudent, epochs=191, **RECIPE))},
-          note="the student; the published counts sum shared layers once per use and are met with 6 MSI bands only")
+@register(
+    "psdnet",
+    "supervised",
+    paper="Gong et al., PSDNet, TGRS 2023",
+    year=2023,
+    fidelity="release",
+    source="Meiqi-Gong/PSDNet@dda8b2d317037bb925e75e6add3844df4918f1d4",
+    published={6: {"parameters": 3.155e6, "macs": 663.00e9}},
+    count_reason="the published counts sum shared layers once per use, and transposed convolutions once per output pixel",
+    recipes={"release": (recipe(stage="TrainTeacher", epochs=9), recipe(stage="TrainStudent", epochs=191))},
+    small={"n_feat": 16},
+    note="the student; the published counts sum shared layers once per use and are met with 6 MSI bands only",
+)
 def _build(bands: int, msi_bands: int, ratio: int, n_feat: int = 28) -> PSDNet:
     if ratio % 2:
         raise MethodError(f"psdnet: ratio {ratio}; its encoder halves the image and then goes to the LR grid: "

@@ -31,7 +31,7 @@ class ThreeImages(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        stages = self.members[self.names[0]].stages(lr_hsi, hr_msi, reference)
+        stages = self.network().stages(lr_hsi, hr_msi, reference)
         losses = {f"{self.names[0]}/{image}": F.l1_loss(stages[image], reference) for image in ("img1", "img2", "img3")}
         loss = torch.stack(list(losses.values())).sum()
         return losses | {f"{self.names[0]}/loss": loss, "loss": loss}
@@ -46,8 +46,10 @@ class ThreeImages(Task):
     fidelity="release",
     source="Meiqi-Gong/PSDNet@dda8b2d317037bb925e75e6add3844df4918f1d4",
     published={6: {"parameters": 3.155e6, "macs": 723.86e9}},
+    count_reason="as the student's: shared layers once per use, transposed convolutions once per output pixel",
     recipes={"release": Recipe(task=ThreeImages, trains=("psdnet-oracle",), lr=5e-4, schedule="step:5:0.95", batch=8,
                                crop=256, augment=(), epochs=9)},
+    small={"n_feat": 16},
     note="looks at the reference HR-HSI: an upper reference, no fusion method",
 )
 def psdnet_oracle(bands: int, msi_bands: int, ratio: int, n_feat: int = 28) -> PSDNetTeacher:

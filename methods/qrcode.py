@@ -21,6 +21,8 @@ Notes on the release:
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -109,16 +111,25 @@ class JointSupervised(Supervised):
 
 
 # Defaults of the same repository's deleted training file; its losses are unknown.
-RECIPE = {"trains": ("qrcode",), "optimizer": "adam", "lr": 1e-4, "schedule": "cosine", "epochs": 900, "batch": 2,
-          "crop": 128, "train_snr_db": 35.0}
+recipe = partial(Recipe, trains=("qrcode",), optimizer="adam", lr=1e-4, schedule="cosine", epochs=900, batch=2, crop=128,
+                 train_snr_db=35.0)
 
 
-@register("qrcode", "supervised", paper="Lin et al., QRCODE, TGRS 2024", year=2024, fidelity="release",
-          source="ming053l/HyFusion@71a11614dc6a7a24f0520c74364824e924c7d57c",
-          published={4: {"parameters": 41.88e6, "macs": 2231e9}}, input_range=(-1.0, 1.0),
-          recipes={"release": Recipe(task=Supervised, **RECIPE), "joint": Recipe(task=JointSupervised, **RECIPE)},
-          note="the group's public CO-guided DCSN: QRCODE without its attention module; runs without a draft unless "
-               "co='co-cnmf'; its losses are not public, L1 is ours")
+@register(
+    "qrcode",
+    "supervised",
+    paper="Lin et al., QRCODE, TGRS 2024",
+    year=2024,
+    fidelity="release",
+    source="ming053l/HyFusion@71a11614dc6a7a24f0520c74364824e924c7d57c",
+    published={4: {"parameters": 41.88e6, "macs": 2231e9}},
+    count_reason="the published network has an attention module that is not public, and takes a draft as third input",
+    input_range=(-1.0, 1.0),
+    recipes={"release": recipe(task=Supervised), "joint": recipe(task=JointSupervised)},
+    small={"nf": 8, "gc": 4, "nb": 2},
+    note="the group's public CO-guided DCSN: QRCODE without its attention module; runs without a draft unless "
+         "co='co-cnmf'; its losses are not public, L1 is ours",
+)
 def _build(bands: int, msi_bands: int, ratio: int, psf: Tensor | None = None, srf: Tensor | None = None,
            phase: int | None = None, nf: int = 172, gc: int = 43, nb: int = 6, groups: int = 1,
            co: str = "given") -> QRCODE:

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from methods.registry import TOLD, MethodError
+
 FWHM = 2.35482  # of a Gaussian, in standard deviations, as the toolbox rounds it
 
 
@@ -25,6 +27,33 @@ class Told(NamedTuple):
     psf: Tensor
     srf: Tensor
     phase: int
+
+
+def told_responses(name: str, mode: str, psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None,
+                   needs: tuple[str, ...] = Told._fields) -> Told | None:
+    """What the builder of method ``name`` was told, for ``mode="known"``; None for ``"blind"``.
+
+    Args:
+        name: of the method, for the errors.
+        mode: ``"known"`` or ``"blind"``.
+        psf: (k, k).
+        srf: (msi_bands, bands).
+        phase: 0-based index of the first HR sample that decimation keeps.
+        needs: which of the three the method uses; the others may be None, also in what is returned.
+
+    Raises:
+        MethodError: another mode, or something that the method needs is missing.
+    """
+    if mode not in TOLD:
+        raise MethodError(f"{name}: mode '{mode}'; choices: {', '.join(TOLD)}")
+    if mode == "blind":
+        return None
+    given = {"psf": psf, "srf": srf, "phase": phase}
+    missing = [each for each in needs if given[each] is None]
+    if missing:
+        raise MethodError(f"{name}: mode 'known' needs {', '.join(needs)} and was not told {', '.join(missing)}; "
+                          "give them or take mode='blind'")
+    return Told(psf, srf, phase)  # type: ignore[arg-type]  # None is left only where it is not needed
 
 
 def gaussian_psf(size: int, sigma: float) -> Tensor:

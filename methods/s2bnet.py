@@ -161,6 +161,7 @@ class S2BNet(nn.Module):
     year=2025,
     fidelity="described",
     recipes={"suite": Recipe(task=Supervised, trains=("s2bnet",))},
+    small={"width": 16, "depth": 3},
     note="S2BNet-style: our own design after the paper's outline, no code of it is public; the recipe is ours too",
 )
 def build(bands: int, msi_bands: int, ratio: int, width: int = 64, depth: int = 16) -> S2BNet:

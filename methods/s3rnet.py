@@ -24,6 +24,7 @@ Departures of the release from the text, both kept as options:
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -238,29 +239,32 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
               published: dict[str, dict[int, dict[str, float]]]) -> None:
     """Register the teacher and the student of one size; they are trained together, by one task."""
     pair = f"s3rnet-teacher{size}", f"s3rnet-student{size}"
-    card = {
-        "paper": "Hsu et al., S3RNet (CSAKD), JSTARS 2026",
-        "year": 2026,
-        "fidelity": "release",
-        "source": "ming053l/S3RNet@5f572d00e7ca6a6ddaf3b994eb5cf9ec98364180",
-        "input_range": (-1.0, 1.0),
-        "recipes": {
+    registered = partial(
+        register,
+        family="supervised",
+        paper="Hsu et al., S3RNet (CSAKD), JSTARS 2026",
+        year=2026,
+        fidelity="release",
+        source="ming053l/S3RNet@5f572d00e7ca6a6ddaf3b994eb5cf9ec98364180",
+        input_range=(-1.0, 1.0),
+        recipes={
             # Text: Adam, 1e-4, cosine, 600 epochs of batch 4. Its losses are the text's equations.
             "paper": Recipe(task=HOKD, trains=pair),
             # Code: AdamW without decay, StepLR for the student, 35 dB on the LR-HSI, the best SAM is kept.
             "release": Recipe(task=HOKDRelease, trains=pair, optimizer="adamw", schedule=("cosine", "step:100:0.9"),
                               train_snr_db=35.0, keep="best-sam"),
         },
-    }
+        small={"width": 8, "depths": (1, 1, 1, 1)},
+    )
 
-    @register(pair[0], "supervised", published=published["teacher"], **card)
+    @registered(pair[0], published=published["teacher"])
     def build_teacher(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...] = teacher_depths,
                       width: int = 86, growth: int | None = None, fusion: str = "ssawb",
                       attention: str = "release") -> S3RNet:
         return _build(bands, msi_bands, ratio, depths, width, growth, fusion, attention, student=False)
 
-    @register(pair[1], "supervised", published=published["student"],
-              note="its Z_hm stack is built but never run, in the release and here", **card)
+    @registered(pair[1], published=published["student"],
+                note="its Z_hm stack is built but never run, in the release and here")
     def build_student(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...] = student_depths,
                       width: int = 86, growth: int | None = None, fusion: str = "ssawb",
                       attention: str = "release") -> S3RNet:

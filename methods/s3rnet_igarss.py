@@ -27,6 +27,7 @@ FUSIONS = ("sigmoid", "concat")
     fidelity="described",
     input_range=(-1.0, 1.0),
     recipes={"described": Recipe(task=Supervised, trains=("s3rnet-igarss",))},
+    small={"width": 8, "depths": (1, 1, 1, 1)},
     note="teacher of S3RNet with independent sigmoid branch weights and no distillation; the paper's fuser and "
          "training are not public: plain L1 is ours",
 )

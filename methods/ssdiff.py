@@ -212,7 +212,7 @@ class Denoising(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        name, network = self.names[0], self.members[self.names[0]]
+        name, network = self.names[0], self.network()
         lms = network.interpolate(lr_hsi)
         residual = reference - lms
         t = torch.randint(STEPS, residual.shape[:1], device=residual.device)
@@ -230,7 +230,8 @@ class Denoising(Task):
     source="Z-ypnos/SSdiff_main@9a648a5ede43a9cb26ed9eec960f9c813da43289",
     # The release sets no last epoch; its checkpoint is step 21,000: 250 passes over the comparison's 1678 images.
     recipes={"release": Recipe(task=Denoising, trains=("ssdiff",), optimizer="adamw", lr=1e-3, schedule="constant",
-                               epochs=250, batch=20, crop=64, augment=())},
+                               epochs=250, batch=20, crop=64, augment=(), ema=0.9999)},
+    small={"dim": 32, "steps": 2},
     note="denoiser as released; sampling keeps the residual and the times it was trained with, which the release "
          "confuses; the release's weight averaging (0.9999) is not part of the network",
 )

@@ -151,6 +151,7 @@ class HybridLoss(Supervised):
         "release": Recipe(task=HybridLoss, trains=("sspsr",), lr=1e-4, schedule="step:30:0.1", epochs=40, batch=32,
                           crop=64),
     },
+    small={"n_feats": 64, "n_blocks": 1},
     note="single image: the MSI is not used",
 )
 def build(bands: int, ratio: int, n_subs: int = 8, n_ovls: int = 2, n_blocks: int = 3, n_feats: int = 256,

@@ -79,6 +79,7 @@ class GradientLoss(Supervised):
         "release": Recipe(task=GradientLoss, trains=("ssuf",), lr=1e-3, schedule="constant", epochs=1000, batch=4,
                           crop=144, augment=(), keep="best-psnr"),
     },
+    small={"width": 8},
     note="single image: the MSI is not used; after its Keras notebook, compared by parameter count only",
 )
 def build(bands: int, ratio: int, width: int = 64) -> SSUF:

@@ -10,6 +10,11 @@ The training loop sees the dict alone: ``"loss"`` is differentiated, every other
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import reduce
+from typing import Any
+
+import torch
 from torch import Tensor, nn
 
 from methods import losses
@@ -17,18 +22,47 @@ from methods.registry import Recipe, card
 
 
 class Task(nn.Module):
-    """Networks trained together, by name, and the map into their value ranges."""
+    """Networks trained together, by name, and the map into their value ranges.
+
+    It is built once a training, of the first stage's recipe, and lives through all stages. Whatever it holds beside the
+    networks, such as a teacher, is a part of it and of the checkpoint.
+    """
 
     def __init__(self, models: dict[str, nn.Module], recipe: Recipe) -> None:
         super().__init__()
         self.members = nn.ModuleDict(models)
         self.names = recipe.trains
+        self.recipe = recipe
+
+    def begin(self, recipe: Recipe) -> None:
+        """Called at the start of every stage, the first one too; all recipes of a training share one task class."""
+        self.recipe = recipe
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups: all parameters that this stage trains, each once.
+
+        Returns:
+            Each with ``"params"``, a list, and ``"name"``: of the method, or ``"<method>/<part>"`` of a part of its network
+            (each method has one of its own name). Those of ``"lr"``, ``"weight_decay"`` and ``"schedule"`` that it has
+            replace the recipe's.
+        """
+        return [{"params": list(model.parameters()), "name": name} for name, model in self.members.items()]
+
+    def network(self, member: int = 0) -> Any:
+        """The network that is the ``member``-th of ``recipe.trains``."""
+        return self.members[self.names[member]]
 
     def inputs(self, batch: dict[str, Tensor], member: int) -> tuple[Tensor, Tensor, Tensor]:
         """(lr_hsi, hr_msi, reference) of one network, in its own range."""
         low, high = card(self.names[member]).input_range
         images = batch["lr_hsi"][:, member], batch["hr_msi"], batch["hr_hsi"]
-        return tuple(image * (high - low) + low for image in images)
+        lr_hsi, hr_msi, reference = (image * (high - low) + low for image in images)
+        return lr_hsi, hr_msi, reference
+
+
+def total(terms: Iterable[Tensor]) -> Tensor:
+    """The sum of loss terms, in their order."""
+    return reduce(torch.add, terms)
 
 
 class Supervised(Task):
@@ -39,7 +73,7 @@ class Supervised(Task):
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms."""
         lr_hsi, hr_msi, reference = self.inputs(batch, 0)
-        loss = self.loss(self.members[self.names[0]](lr_hsi, hr_msi), reference)
+        loss = self.loss(self.network()(lr_hsi, hr_msi), reference)
         return {"loss": loss, f"{self.names[0]}/loss": loss}
 
 
@@ -54,7 +88,7 @@ class HOKD(Task):
     """
 
     reconstruction = staticmethod(losses.l1)
-    beba = staticmethod(losses.beba_paper)
+    beba: staticmethod[..., Tensor] = staticmethod(losses.beba_paper)
 
     @staticmethod
     def sam(estimate: Tensor, reference: Tensor) -> Tensor:
@@ -63,18 +97,18 @@ class HOKD(Task):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """One step's loss terms, of the teacher (first of ``recipe.trains``) and the student (second)."""
-        (teacher_name, teacher), (student_name, student) = self.members.items()
+        teacher_name, student_name = self.names
         *images, reference = self.inputs(batch, 0)
-        teacher_image, teacher_map = teacher.forward_with_features(*images)
+        teacher_image, teacher_map = self.network(0).forward_with_features(*images)
         *images, _ = self.inputs(batch, 1)
-        student_image, student_map = student.forward_with_features(*images)
+        student_image, student_map = self.network(1).forward_with_features(*images)
 
         terms = self.fidelity(teacher_name, teacher_image, reference)
         terms |= self.fidelity(student_name, student_image, reference)
         terms[f"{student_name}/output"] = 0.1 * self.reconstruction(student_image, teacher_image.detach())
         terms[f"{student_name}/kd"] = 0.1 * losses.feature_kd(student_map, teacher_map.detach())
         for name in (teacher_name, student_name):
-            terms[f"{name}/loss"] = sum(value for key, value in terms.items() if key.startswith(f"{name}/"))
+            terms[f"{name}/loss"] = total(value for key, value in terms.items() if key.startswith(f"{name}/"))
         terms["loss"] = terms[f"{teacher_name}/loss"] + terms[f"{student_name}/loss"]
         return terms
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from methods.estimation import estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, MethodError
 from methods.resample import resize
-from methods.responses import gaussian_psf
+from methods.responses import Told, gaussian_psf
 from methods.sylvester import Sylvester
 
 Prior = Callable[[Tensor], Tensor]  # A - U (pixels, p) -> V (pixels, p)
@@ -42,8 +42,7 @@ class PatchFusion:
     card: Method
     patch: int
 
-    def __init__(self, known: tuple[Tensor, Tensor, int] | None, clusters: int, eta: float, mu: float,
-                 iterations: int) -> None:
+    def __init__(self, known: Told | None, clusters: int, eta: float, mu: float, iterations: int) -> None:
         self.known, self.clusters, self.iterations = known, clusters, iterations
         self.mu, self.threshold = mu, eta / (2 * mu)
 
@@ -222,20 +221,8 @@ def kmeans(points: Tensor, count: int) -> Tensor:
     return labels
 
 
-def given_responses(name: str, mode: str, psf: Tensor | None, srf: Tensor | None, phase: int | None,
-                    **positive: float) -> tuple[Tensor, Tensor, int] | None:
-    """What a builder was told: (psf, srf, phase) for ``mode="known"``, None for ``"blind"``.
-
-    Raises:
-        MethodError: unknown mode; responses missing; one of ``positive`` that is not.
-    """
-    if mode not in ("known", "blind"):
-        raise MethodError(f"{name}: mode '{mode}'; choices: known, blind")
-    for key, value in positive.items():
+def check_positive(name: str, **settings: float) -> None:
+    """Refuse, for the method ``name``, a setting that is not positive."""
+    for key, value in settings.items():
         if not value > 0:
             raise MethodError(f"{name}: {key} is {value} and must be positive")
-    if mode == "blind":
-        return None
-    if psf is None or srf is None or phase is None:
-        raise MethodError(f"{name}: mode 'known' needs psf, srf and phase; give them or take mode='blind'")
-    return psf, srf, phase

@@ -225,6 +225,7 @@ def permutation(count: int, generator: torch.Generator, device: torch.device) ->
     fidelity="described",
     source="yingutk/u2MDN@d54d9ac5 (TensorFlow, as described)",
     published={4: {"parameters": 0.01e6, "seconds": 547}},
+    small={"iterations": 3},
     note="Does not use that the images are registered; the release's shuffle leaves its mutual information without effect.",
 )
 def u2mdn(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int = 35, hidden: int = 8,

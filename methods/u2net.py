@@ -92,8 +92,10 @@ class U2Net(nn.Module):
     fidelity="release",
     source="PSRben/U2Net@32e214c19b4b1dea72258b4da3157258f67612b9",
     published={4: {"parameters": 265.15e6, "macs": 1931e9}},
+    count_reason="the published size is no width of the release; this is its default, dim 32, in tiles of 64x64 HR pixels",
     recipes={"release": Recipe(task=Supervised, trains=("u2net",), lr=1e-3, schedule="step:100:0.5", epochs=500,
-                               batch=16, crop=64, augment=())},
+                               batch=16, crop=64, augment=(), drop_last=True)},
+    small={"dim": 16},
     note="in 64x64 HR tiles, as trained; the published table's size is unknown, this is the release's (dim 32)",
 )
 def build(bands: int, msi_bands: int, ratio: int, dim: int = 32, tile: int = 64) -> U2Net:

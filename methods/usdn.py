@@ -25,7 +25,7 @@ is infinite. Phases count their iterations from 1 each. Loss 2 is tested before 
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -295,17 +295,20 @@ def zoom(images: Tensor, size: tuple[int, ...] | torch.Size) -> Tensor:
     return images[:, :, rows[:, None], columns]
 
 
-CARD: dict[str, Any] = {
-    "family": "unsupervised",
-    "paper": "Qu, Qi, Kwan, Unsupervised Sparse Dirichlet-Net for Hyperspectral Image Super-Resolution, CVPR 2018",
-    "year": 2018,
-    "fidelity": "described",
-    "source": "aicip/uSDN@d5ea85a5 (TensorFlow, as described)",
-    "published": {4: {"parameters": 0.006e6, "seconds": 28.8}},
-}
+registered = partial(
+    register,
+    family="unsupervised",
+    told="known",
+    paper="Qu, Qi, Kwan, Unsupervised Sparse Dirichlet-Net for Hyperspectral Image Super-Resolution, CVPR 2018",
+    year=2018,
+    fidelity="described",
+    source="aicip/uSDN@d5ea85a5 (TensorFlow, as described)",
+    published={4: {"parameters": 0.006e6, "seconds": 28.8}},
+    small={"hsi_iterations": 3, "init_iterations": 3, "iterations": 6},
+)
 
 
-@register("usdn", told="known", note="Stops by the reconstruction of the HR-MSI; the release stops by the ground truth.", **CARD)
+@registered("usdn", note="Stops by the reconstruction of the HR-MSI; the release stops by the ground truth.")
 def usdn(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int = 12, hidden: int = 3,
          hsi_iterations: int = 30_000, init_iterations: int = 15_000, iterations: int = 500_000, stop: str = "self",
          seed: int = 0) -> USDN:
@@ -320,7 +323,8 @@ def usdn(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int 
     return USDN(response, endmembers, hidden, hsi_iterations, init_iterations, iterations, stop, seed)
 
 
-@register("usdn-oracle", told="known", oracle=True, note="Stops by the errors against the ground truth, as the release does: no fair competitor.", **CARD)
+@registered("usdn-oracle", oracle=True,
+            note="Stops by the errors against the ground truth, as the release does: no fair competitor.")
 def usdn_oracle(bands: int, msi_bands: int, srf: Tensor | None = None, endmembers: int = 12, hidden: int = 3,
                 hsi_iterations: int = 30_000, init_iterations: int = 15_000, iterations: int = 500_000,
                 stop: str = "oracle", seed: int = 0) -> USDN:

@@ -1,7 +1,5 @@
 """HyperRefiner against the recorded outputs of its release, its tiles, its loss and its quirks."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch.nn import functional as F
@@ -143,11 +141,12 @@ def test_projection_is_fixed_and_never_trained():
     assert first.fidelity(estimate, reference).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_parameter_groups_hold_every_parameter_once():
-    model = small()
-    recipe = dataclasses.replace(card("hyper-refiner").recipes["release"], lr=3e-4, schedule="cosine")  # a study's own
+def test_parameter_groups_hold_every_parameter_once_and_the_rest_follows_the_recipe():
+    model, recipe = small(), card("hyper-refiner").recipes["release"]
     autoencoder, rest = recipe.task({"hyper-refiner": model}, recipe).parameter_groups()
-    assert autoencoder["lr"] == 5e-3
-    assert (rest["lr"], rest["weight_decay"], rest["schedule"]) == (recipe.lr, recipe.weight_decay, recipe.schedule)
-    assert len(autoencoder["params"]) == len(list(model.AE.parameters()))
-    assert len({id(p) for p in autoencoder["params"] + rest["params"]}) == len(list(model.parameters()))
+    assert (autoencoder["name"], rest["name"]) == ("hyper-refiner/autoencoder", "hyper-refiner")
+    assert (autoencoder["lr"], autoencoder["weight_decay"], autoencoder["schedule"]) == (5e-3, 0.0, "step:2000:0.95")
+    assert set(rest) == {"params", "name"}  # all else is the recipe's of the stage
+    assert {id(p) for p in autoencoder["params"]} == {id(p) for p in model.AE.parameters()}
+    ids = [id(p) for p in autoencoder["params"] + rest["params"]]
+    assert len(ids) == len(set(ids)) and set(ids) == {id(p) for p in model.parameters()}

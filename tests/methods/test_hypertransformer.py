@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import card, create
-from methods.hypertransformer import MultiScale, RawAttention, normalised_l1
+from methods.hypertransformer import RawAttention, normalised_l1
 from methods.registry import MethodError
 
 CASE = load_case("hypertransformer")
@@ -145,7 +145,9 @@ def test_phases_train_what_they_should():
 
     def trained(recipe, **options):
         model.zero_grad()
-        terms = partial(recipe.task, **options)({"hyper-transformer": model}, recipe)(batch)
+        task = partial(recipe.task, **options)({"hyper-transformer": model}, first)
+        task.begin(recipe)
+        terms = task(batch)
         terms["loss"].backward()
         return terms, {name.split(".")[0] for name, p in model.named_parameters() if p.grad is not None}
 
@@ -160,7 +162,7 @@ def test_phases_train_what_they_should():
     assert terms["loss"].item() == pytest.approx(sum(parts).item())
     terms, _ = trained(second, perceptual=F.mse_loss)
     assert "hyper-transformer/perceptual" in terms
-    assert second.task is MultiScale
+    assert (first.stage, second.stage) == ("Pretraining", "MultiScale")
 
 
 def test_transfer_loss_does_not_train_the_backbone():

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from benchmark.fidelity.recordings import filled, inputs, load_case, probe, relative_difference
 from methods import card, create
-from methods.psdnet import COLUMNS, ROWS, TrainStudent, TrainTeacher, blend, split
+from methods.psdnet import COLUMNS, ROWS, blend, split
 from methods.registry import MethodError
 
 CASE = load_case("psdnet")
@@ -116,11 +116,14 @@ def test_only_the_teacher_sees_the_reference_and_only_after_its_first_image():
 
 def test_training_is_the_teacher_first_then_the_student_under_it():
     first, second = card("psdnet").recipes["release"]
-    assert (first.task, second.task) == (TrainTeacher, TrainStudent)
+    assert (first.stage, second.stage) == ("TrainTeacher", "TrainStudent")
     assert first.epochs + second.epochs == 200
     student, batch = small(), batch_of()
     keys = set(student.state_dict())
-    task = TrainTeacher({"psdnet": student}, first)
+    task = first.task({"psdnet": student}, first)
+    task.begin(first)
+    group, = task.parameter_groups()
+    assert group["name"] == "psdnet" and {id(p) for p in group["params"]} == {id(p) for p in task.teacher.parameters()}
     terms = task(batch)
     stages = task.teacher.stages(batch["lr_hsi"][:, 0], batch["hr_msi"], batch["hr_hsi"])
     expected = sum((stages[name] - batch["hr_hsi"]).abs().mean() for name in ("img1", "img2", "img3"))
@@ -131,12 +134,13 @@ def test_training_is_the_teacher_first_then_the_student_under_it():
     assert all(p.grad.abs().max() > 0 for p in learnt)
     assert {id(p) for p in learnt} <= {id(p) for p in task.parameters()}
 
-    taught = TrainStudent({"psdnet": student}, second)
-    assert taught.teacher is task.teacher
-    assert not any(p.requires_grad for p in taught.teacher.parameters())
+    task.begin(second)
+    group, = task.parameter_groups()
+    assert group["name"] == "psdnet" and {id(p) for p in group["params"]} == {id(p) for p in student.parameters()}
+    assert not any(p.requires_grad for p in task.teacher.parameters())
     assert set(student.state_dict()) == keys
-    taught.teacher.zero_grad(set_to_none=True)
-    terms = taught(batch)
+    task.teacher.zero_grad(set_to_none=True)
+    terms = task(batch)
     ours, theirs = student.stages(batch["lr_hsi"][:, 0], batch["hr_msi"]), stages
     expected = sum((ours[name] - batch["hr_hsi"]).abs().mean() for name in ("img1", "img2", "img3"))
     for name in ("feat1", "feat2"):
@@ -145,8 +149,19 @@ def test_training_is_the_teacher_first_then_the_student_under_it():
         expected = expected + distance
     torch.testing.assert_close(terms["loss"], expected)
     terms["loss"].backward()
-    assert all(p.grad is None for p in taught.teacher.parameters())
+    assert all(p.grad is None for p in task.teacher.parameters())
     assert all(p.grad is not None for name, p in student.named_parameters() if not name.startswith(student.unused))
+
+
+def test_the_teacher_is_drawn_after_the_student():
+    """As in one stream of random numbers, so that a seed says what both start from."""
+    first, _ = card("psdnet").recipes["release"]
+    student = small()
+    task = first.task({"psdnet": student}, first)
+    small()  # the same draws again
+    again = create("psdnet", bands=9, msi_bands=4, n_feat=16).state_dict()
+    assert all(torch.equal(value, again[key]) for key, value in task.teacher.state_dict().items())
+    assert not torch.equal(task.teacher.conv1_2[0].weight, student.conv1_2[0].weight)
 
 
 @pytest.mark.parametrize("arguments, remedy", [({"ratio": 3}, "2, 4 or 8"), ({"n_feat": 3}, "at least 4")])
