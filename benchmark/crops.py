@@ -14,15 +14,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.keys import seed
-from benchmark.plan import Job
+from benchmark.plan import Job, PlanError
 from benchmark.protocol import add_noise
 from methods.registry import Recipe
 
 CACHE_BYTES = 8 * 2**30  # observed training images kept in memory
-
-
-class CropError(ValueError):
-    """A crop that does not fit the training images: names both and the remedy."""
 
 
 class Crops(Dataset):
@@ -40,7 +36,7 @@ class Crops(Dataset):
         self.cache: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
         self.cached_bytes = 0
         if recipe.drop_last and len(self.entries) < recipe.batch:
-            raise CropError(f"{len(self.entries)} training images and a batch of {recipe.batch}, incomplete batches left out: "
+            raise PlanError(f"{len(self.entries)} training images and a batch of {recipe.batch}, incomplete batches left out: "
                             "no batch is complete; choose a smaller batch (--batch)")
 
     @property
@@ -72,7 +68,7 @@ class Crops(Dataset):
                     yield self.crops.batch_of(step)
                     step += 1
 
-        return DataLoader(self, batch_sampler=Steps(self), num_workers=self.workers)
+        return DataLoader(self, batch_sampler=Steps(self), num_workers=self.workers, generator=torch.Generator())
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The ``draw``-th crop of the training."""
@@ -100,14 +96,14 @@ class Crops(Dataset):
         """(lr_hsi, hr_msi, hr_hsi) of a whole training image, kept in memory while there is room.
 
         Raises:
-            CropError: the recipe's crop does not fit it.
+            PlanError: the recipe's crop does not fit it.
         """
         if entry in self.cache:
             return self.cache[entry]
         reference, seen = self.protocol.look(self.data.scene(entry), self.msi_bands)
         images = seen.lr_hsi, seen.hr_msi, reference.cube
         if min(images[2].shape[1:]) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
-            raise CropError(
+            raise PlanError(
                 f"training image '{entry}' is {tuple(images[2].shape[1:])} pixels and the recipe crops {self.recipe.crop}: "
                 f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
             )

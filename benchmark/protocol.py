@@ -104,7 +104,8 @@ class Protocol:
         psf_support: side of the sampled PSF, odd.
         boundary: ``"reflect"`` (edge not repeated), ``"replicate"`` or ``"circular"``.
         phase: 0-based row and column of the first HR sample that decimation keeps.
-        srf: name of one of :data:`benchmark.sensors.SENSORS`, or a matrix as rows of numbers, (msi_bands, bands); rows are normalised to sum 1.
+        srf: name of one of :data:`benchmark.sensors.SENSORS`, or a matrix as rows of numbers, (msi_bands, bands); rows are
+            normalised to sum 1.
         noise_domain: white noise relative to the power of the image in ``"unit"`` ([0, 1]) or ``"signed"`` ([-1, 1])
             values; the same SNR is stronger in the domain where the image has more power.
         use_given: take the LR-HSI and HR-MSI that came with a scene where there are any, instead of simulating.

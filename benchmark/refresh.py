@@ -125,7 +125,8 @@ def counted_again(job: Job, root: Path) -> tuple[float | None, str]:
     named = {"uncounted_ops"}
     if any(str(new[key]) != str(old[key]) for key in named):
         return None, f"uncounted operations are {new['uncounted_ops']}, were {old['uncounted_ops']}"
-    return compared({key: (float(new[key]), float(old[key])) for key in new if key not in named}, "parameters and multiply-adds")
+    pairs = {key: (float(new[key]), float(old[key])) for key in new if key not in named}
+    return compared(pairs, "parameters and multiply-adds")
 
 
 def trained_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:

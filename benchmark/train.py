@@ -91,7 +91,6 @@ class Training:
                     self.end_epoch()
                 yield ended
             self.progress.stage, self.progress.stage_step, self.progress.stage_seconds = self.progress.stage + 1, 0, 0.0
-            self.averages = {}
 
     @property
     def recipe(self) -> Recipe:
@@ -127,9 +126,10 @@ class Training:
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
             groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.optimizer = self.fabric.setup_optimizers(optimizer)
-        if recipe.ema is not None:
-            self.averages = {name: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-                             for name, model in self.models.items()}
+        self.averages = {name: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+                         for name, model in self.models.items()} if recipe.ema is not None else {}
+        # The draw of a loader that has no generator of its own: trainings of the time before it had one are repeated.
+        torch.empty((), dtype=torch.int64).random_()
         loader = self.crops.batches(self.progress.step)
         self.batches = iter(self.fabric.setup_dataloaders(loader, use_distributed_sampler=False))
         self.begun = self.progress.stage

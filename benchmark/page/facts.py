@@ -94,7 +94,8 @@ def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
             "splits": [(study.dataset, split, SPLIT_WORDS.get(split, "")) for split in study.splits],
         },
         "jobs": {
-            "failed": [f"{job.label}: {store.failure(results, job)[1]}" for job in jobs if states[job.key] in ("failed", "damaged")],
+            "failed": [f"{job.label}: {store.failure(results, job)[1]}" for job in jobs
+                       if states[job.key] in ("failed", "damaged")],
             "stale": listed("stale"),
             "missing": listed("missing", "unfinished"),
         },

@@ -1,26 +1,87 @@
 """Keys: what changes them, what must not, and the plan made from them."""
 
 import dataclasses
-import sys
-import types
+from dataclasses import dataclass, replace
 
 import pytest
 
-from benchmark.plan import Job, PlanError, Study, canonical, plan, shard, source_digest
-from benchmark.protocol import CLEAN, PROTOCOLS, noise
+from benchmark import keys
+from benchmark.keys import canonical
+from benchmark.plan import Job, Label, PlanError, Study, plan, shard
+from benchmark.protocol import CLEAN, PAPER, PROTOCOLS, Protocol, Scenario, noise
 from benchmark.studies import STUDIES, study
 from datasets.scene import SceneError
-from methods.registry import MethodError
+from methods import registry
+from methods.registry import MethodError, Recipe
 
 QUICK = STUDIES["quick"]
 
 
-def score(of=QUICK, **words):
-    return Job("score", of, ("s3rnet-student",), 4, split="test", **words)
+def score(of=QUICK, method="s3rnet-student", **words):
+    return Job("score", of, (method,), 4, split="test", **words)
 
 
 def changed(**words):
-    return dataclasses.replace(QUICK, **words)
+    return replace(QUICK, **words)
+
+
+def test_committed_keys_and_digests_stay():
+    # As the folders of results/ are called: a change here throws away every committed row.
+    assert PROTOCOLS["paper"].digest == "770ada7388ea" and PROTOCOLS["release"].digest == "98b1acc57618"
+    assert replace(PAPER, hr_size=96).digest == "6acf9b2abb0f"
+    aviris, budget, slow = STUDIES["aviris"], STUDIES["budget"], STUDIES["unsupervised"]
+    same, both = "test-same-flight", noise("both", 35)
+    found = {
+        "02ae2d6e4ac1": Job("score", aviris, ("gsa",), 4, split=same, scenario=both),
+        "05d9a94683e2": Job("score", aviris, ("s3rnet-student",), 6, split=same),
+        "0f25e33293c6": Job("score", slow, ("u2mdn",), 4, split=same, scenario=noise("lr_hsi", 25)),
+        "5bf4ebf6ad36": Job("score", slow, ("cucanet",), 4, split=same, scenario=noise("lr_hsi", 35)),
+        "5d66ae73ce26": Job("cost", slow, ("u2mdn",), 4, device="cpu (AMD EPYC, 1 threads)"),
+        "be434179c7ed": Job("train", budget, ("ssdiff",), 4),  # without the moving average of its recipe
+        "e93564327294": Job("train", budget, ("hyper-refiner",), 4),  # incomplete batches kept
+        "21ca394ef376": Job("train", budget, ("psdnet",), 4),  # two stages of one task
+        "f981b06ef35c": Job("train", budget, ("hyper-transformer",), 4),
+    }
+    assert {job.key[:12] for job in found.values()} == set(found)
+
+
+def wider(kind, **words):
+    """The class with one more field, as a later change adds it."""
+    cls = dataclasses.make_dataclass(f"Wider{kind.__name__}", [("added", int, 0)], bases=(kind,), frozen=True)
+    return cls(**words)
+
+
+def test_a_field_added_later_moves_no_key_while_it_is_at_its_default(monkeypatch):
+    protocol = wider(Protocol, hr_size=96)
+    assert protocol.digest == "6acf9b2abb0f" != replace(protocol, added=1).digest
+    scenario = wider(Scenario, **dataclasses.asdict(noise("both", 30)))
+    assert score(scenario=scenario).key == score(scenario=noise("both", 30)).key
+    assert score(scenario=replace(scenario, added=1)).key != score(scenario=scenario).key
+
+    (recipe,) = QUICK.stages_of("s3rnet-student")
+    held = {each.name: getattr(recipe, each.name) for each in dataclasses.fields(recipe)}
+    assert keys.fields(wider(Recipe, **held)) == keys.fields(recipe)
+    assert keys.fields(replace(wider(Recipe, **held), added=1)) == keys.fields(recipe) | {"added": 1}
+
+    key, card = score(method="gsa").key, registry.card("gsa")
+    monkeypatch.setitem(registry._METHODS, "gsa", replace(card, build=lambda added=0: card.build()))
+    assert score(method="gsa").key == key
+    assert score(changed(arguments={"gsa": {"added": 0}}), "gsa").key == key
+    assert score(changed(arguments={"gsa": {"added": 1}}), "gsa").key != key
+
+
+@dataclass(frozen=True)
+class Striped(Protocol):
+    """A protocol that does something else with the same fields."""
+
+    def look(self, scene, msi_bands, scenario=CLEAN):
+        reference, seen = super().look(scene, msi_bands, scenario)
+        return reference, replace(seen, lr_hsi=seen.lr_hsi + 0.1)
+
+
+def test_a_protocol_that_computes_otherwise_shares_no_key():
+    assert Striped().digest != PAPER.digest
+    assert score(changed(protocol=Striped(hr_size=64))).source["protocol"] != score().source["protocol"]
 
 
 def test_a_key_follows_from_what_decides_the_numbers():
@@ -33,6 +94,49 @@ def test_a_key_follows_from_what_decides_the_numbers():
         score(changed(arguments={})),
     ]
     assert len({key, *(job.key for job in different)}) == 1 + len(different)
+
+
+def test_a_variant_is_its_method_with_those_arguments():
+    plain = changed(arguments={"s3rnet-student": {"fusion": "sum"}})
+    assert score(changed(arguments={}), "s3rnet-student@fusion=sum").key == score(plain).key
+    assert score(changed(arguments={}), "s3rnet-student@width=86").key == score(changed(arguments={})).key  # the default
+    assert score(plain, "s3rnet-student@fusion=concat").inputs["methods"] == {"s3rnet-student": {"fusion": "concat"}}
+    methods = ("s3rnet-teacher", "s3rnet-student", "s3rnet-student@fusion=sum")
+    jobs = plan(changed(methods=methods, msi_bands=(4,), scenarios=(CLEAN,)), "cpu")
+    assert [job.methods for job in jobs if job.kind == "train"] == [methods[:2], (methods[0], methods[2])]
+    assert len({job.key for job in jobs}) == len(jobs)
+    pair = changed(methods=("s3rnet-teacher@fusion=sum", "s3rnet-student@fusion=sum"))
+    assert pair.trained_with("s3rnet-student@fusion=sum") == pair.methods  # partners with the same arguments
+    for wrong in ("s3rnet-student@", "s3rnet-student@fusion", "s3rnet-student@depth=3", "gsa@x=1"):
+        with pytest.raises(MethodError, match=r"key=value|no argument"):
+            plan(changed(methods=(wrong,)), "cpu")
+
+
+def test_stages_share_the_budget_and_keep_the_ratio_of_their_rates(monkeypatch):
+    card = registry.card("psdnet")
+    first, second = card.recipes["release"]
+    recipes = {"release": (first, replace(second, lr=first.lr / 10))}
+    monkeypatch.setitem(registry._METHODS, "psdnet", replace(card, recipes=recipes))
+    of = changed(training={"steps": 10, "lr": 1e-3})
+    stages = of.stages_of("psdnet")
+    assert [stage.lr for stage in stages] == pytest.approx([1e-3, 1e-4]) and [stage.steps for stage in stages] == [5, 5]
+    assert of.replacements("psdnet") == [f"stage 1: steps None -> 5, lr {first.lr} -> 0.001",
+                                         f"stage 2: steps None -> 5, lr {first.lr / 10} -> 0.0001"]
+    with pytest.raises(PlanError, match="trained in 2 stages: 1 steps cannot be shared"):
+        changed(training={"steps": 1}).stages_of("psdnet")
+
+
+@pytest.mark.parametrize("training", [{"steps": 0}, {"steps": -1}, {"minutes": 0.0}, {"minutes": float("nan")}, {"lr": 0.0},
+                                      {"lr": float("inf")}, {"batch": 0}, {"crop": -4}, {"log_every": 0}])
+def test_a_budget_that_trains_nothing_is_refused(training):
+    with pytest.raises(PlanError, match=f"{next(iter(training))} is .*choose"):
+        changed(training=training)
+
+
+def test_labels_are_said_while_what_they_speak_of_stands():
+    labels = (Label("always"), Label("short", ("training", "methods")))
+    assert changed(labels=labels).statements == ("always", "short")
+    assert changed(labels=labels, replaced=frozenset({"training"})).statements == ("always",)
 
 
 def test_teacher_and_student_need_the_same_training():
@@ -49,13 +153,13 @@ def test_adding_a_scenario_or_a_method_keeps_every_key():
 
 def test_a_plan_trains_once_before_what_needs_it_and_has_no_job_twice():
     jobs = plan(QUICK, "cpu")
-    keys = [job.key for job in jobs]
-    assert len(keys) == len(set(keys))
+    found = [job.key for job in jobs]
+    assert len(found) == len(set(found))
     assert [job.kind for job in jobs].count("train") == 2  # one an MSI setting, for teacher and student together
     assert [job.kind for job in jobs].count("score") == len(QUICK.methods) * 2 * len(QUICK.scenarios)
     for job in jobs:
         if job.training:
-            assert keys.index(job.training.key) < keys.index(job.key)
+            assert found.index(job.training.key) < found.index(job.key)
 
 
 def test_shards_are_a_partition_that_keeps_trainings_with_their_scores():
@@ -63,8 +167,8 @@ def test_shards_are_a_partition_that_keeps_trainings_with_their_scores():
     parts = [shard(jobs, f"{i}/3") for i in (1, 2, 3)]
     assert sorted(job.key for part in parts for job in part) == sorted(job.key for job in jobs)
     for part in parts:
-        keys = {job.key for job in part}
-        assert all(job.training.key in keys for job in part if job.training)
+        found = {job.key for job in part}
+        assert all(job.training.key in found for job in part if job.training)
     for wrong in ("0/3", "4/3", "x", "1"):
         with pytest.raises(PlanError, match="give i/n"):
             shard(jobs, wrong)
@@ -72,21 +176,6 @@ def test_shards_are_a_partition_that_keeps_trainings_with_their_scores():
 
 def test_canonical_json_has_one_spelling_and_no_infinity():
     assert canonical({"b": (1, float("inf")), "a": None}) == '{"a":null,"b":[1,"inf"]}'
-
-
-def test_source_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
-    def digest(text):
-        path = tmp_path / "fake.py"
-        path.write_text(text)
-        module = types.ModuleType("fake")
-        module.__file__ = str(path)
-        monkeypatch.setitem(sys.modules, "fake", module)
-        return source_digest("fake")
-
-    base = digest("from methods import losses\n\ndef f():\n    return 1\n")
-    assert base == digest('"""Words."""\nfrom methods import losses\n\n\ndef f():\n    """More."""\n    return 1  # why\n')
-    assert base != digest("from methods import losses\n\ndef f():\n    return 2\n")
-    assert base != digest("def f():\n    return 1\n")  # losses no longer belong to it
 
 
 def test_unknown_names_are_refused_with_choices():
@@ -98,3 +187,7 @@ def test_unknown_names_are_refused_with_choices():
         plan(changed(splits=("holdout",)), "cpu")
     with pytest.raises(SceneError, match="unknown dataset"):
         plan(Study("n", "t", ("bicubic",), "sythetic"), "cpu")
+    with pytest.raises(PlanError, match="named twice: gsa"):
+        plan(changed(methods=("gsa", "gsa")), "cpu")
+    with pytest.raises(PlanError, match="no slash"):
+        changed(name="../../x")

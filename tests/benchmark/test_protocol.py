@@ -1,15 +1,13 @@
 """The protocol against plain loops, recorded noise levels and the declarations of its own docstrings."""
 
-import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmark.fidelity.recordings import probe
+from benchmark.fidelity.recordings import load_case, probe
 from benchmark.protocol import (
     CLEAN,
     PAPER,
@@ -18,11 +16,11 @@ from benchmark.protocol import (
     Scenario,
     add_noise,
     blur_decimate,
-    box_response,
     noise,
     noise_std,
     shifted,
 )
+from benchmark.sensors import box_response
 from datasets.aviris_bands import KEPT_172, centers_nm
 from datasets.scene import Scene, SceneError
 
@@ -129,7 +127,7 @@ def test_asked_snr_is_measured_snr(domain, snr_db):
 
 
 def test_noise_levels_are_the_release_s():
-    recorded = json.loads((Path(__file__).parents[2] / "benchmark/fidelity/golden/s3rnet_metrics_losses.json").read_text())["noise"]
+    recorded = load_case("s3rnet_metrics_losses")["noise"]
     image = probe("n1", (1, 172, 16, 16))
     for snr_db, values in recorded["noise_std"].items():
         for domain in ("unit", "signed"):
@@ -178,7 +176,7 @@ def test_a_method_may_be_told_another_sensor():
     true = SMALL.observe(raw, 4)
     other = SMALL.observe(raw, 4, Scenario("told", told_psf_sigma=1.0, told_srf_shift_nm=40.0))
     assert torch.equal(true.lr_hsi, other.lr_hsi) and torch.equal(true.hr_msi, other.hr_msi)
-    assert not torch.equal(true.psf, other.psf) and not torch.equal(true.srf, other.srf)
+    assert not torch.equal(true.told.psf, other.told.psf) and not torch.equal(true.told.srf, other.told.srf)
 
 
 def test_given_observations_are_used_where_the_protocol_says_so():
@@ -206,19 +204,35 @@ def test_digest_tells_contents_not_names():
     (np.ones((224, 8, 8)) + np.arange(8), "too small"),
 ])
 def test_too_few_bands_and_too_small_scenes_are_refused(cube, words):
-    raw = Scene.from_native("bad", cube, np.linspace(400, 2500, len(cube)))
+    raw = Scene.from_native("bad", cube, centers_nm()[: len(cube)])
     with pytest.raises(SceneError, match=words):
         SMALL.reference(raw)
 
 
-def test_a_dead_band_is_named_unless_the_selection_drops_it():
-    rng = np.random.default_rng(0)
-    cube = rng.uniform(1, 2, (224, 32, 32))
-    cube[0] = 0  # AVIRIS band 1 is not among the 172
-    SMALL.reference(Scene.from_native("ok", cube, centers_nm()))
-    cube[20] = 0  # AVIRIS band 21 is
-    with pytest.raises(SceneError, match=r"1 of its 172 bands.*band 10 .*nm"):
-        SMALL.reference(Scene.from_native("dead", cube, centers_nm()))
+def test_224_bands_of_another_sensor_are_not_cut_as_aviris():
+    cube = np.random.default_rng(0).uniform(1, 2, (224, 32, 32))
+    enmap = Scene.from_native("enmap", cube, np.linspace(418, 2445, 224))
+    with pytest.raises(SceneError, match="172 of the 172 AVIRIS bands.*not among them"):
+        SMALL.reference(enmap)
+    drifted = Scene.from_native("drifted", cube, centers_nm() + 3.0)  # another calibration of AVIRIS
+    assert SMALL.reference(drifted).bands == 172
+
+
+def test_auto_takes_the_papers_bands_where_they_are_and_all_otherwise():
+    auto = replace(SMALL, bands="auto")
+    assert auto.reference(scene()).bands == 172
+    numbered = replace(scene(), cube=scene().cube[5:210], wavelengths=centers_nm()[5:210], band_numbers=tuple(range(6, 211)))
+    assert auto.reference(numbered).bands == 205  # band 211 of the papers is not there
+    assert auto.reference(scene(bands=31)).bands == 31
+    assert auto.digest != SMALL.digest
+
+
+def test_reference_and_observation_in_one_look_are_those_taken_apart():
+    raw = scene()
+    reference, seen = SMALL.look(raw, 4, noise("both", 30))
+    assert torch.equal(reference.cube, SMALL.reference(raw).cube)
+    assert torch.equal(seen.lr_hsi, SMALL.observe(raw, 4, noise("both", 30)).lr_hsi)
+    assert seen.told.phase == 1 and seen.told.srf.shape == (4, 172)
 
 
 def test_a_response_without_bands_names_the_range():

@@ -12,8 +12,10 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from benchmark import train as loop
-from benchmark.plan import Job
+from benchmark.crops import Crops
+from benchmark.plan import Job, PlanError
 from benchmark.studies import STUDIES
+from methods import create
 from methods.tasks import HOKD
 
 STUDY = dataclasses.replace(
@@ -42,7 +44,7 @@ def same(first, second):
 def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
     # An image whose values are its coordinates tells where a crop came from, and that LR and HR fit together.
     of = job(augment=())
-    crops = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])
+    crops = Crops(of, of.study.stages_of(of.method)[0])
     rows, cols = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     hr_hsi = torch.stack([rows, cols])
     monkeypatch.setattr(crops, "observed", lambda entry: (hr_hsi[:, ::4, ::4], hr_hsi, hr_hsi))
@@ -57,9 +59,9 @@ def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
 
 def test_augmentation_turns_all_images_of_a_pair_alike():
     of = job()
-    crops = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])
+    crops = Crops(of, of.study.stages_of(of.method)[0])
     plain = job(augment=())
-    straight = loop.TrainingCrops(plain, plain.study.stages_of(plain.method)[0])
+    straight = Crops(plain, plain.study.stages_of(plain.method)[0])
     changed = 0
     for draw in range(20):
         item, base = crops[draw], straight[draw]
@@ -75,8 +77,8 @@ def test_augmentation_turns_all_images_of_a_pair_alike():
 
 def test_training_noise_is_drawn_apart_for_each_network():
     of = job(train_snr_db=35.0)
-    item = loop.TrainingCrops(of, of.study.stages_of(of.method)[0])[0]
-    clean = loop.TrainingCrops(job(), job().study.stages_of(of.method)[0])[0]
+    item = Crops(of, of.study.stages_of(of.method)[0])[0]
+    clean = Crops(job(), job().study.stages_of(of.method)[0])[0]
     teacher, student = item["lr_hsi"]
     assert not torch.equal(teacher, student)
     for noisy in (teacher, student):
@@ -125,10 +127,10 @@ def test_the_first_step_lowers_what_it_differentiates(tmp_path):
 def test_distillation_does_not_reach_the_teacher():
     of = job()
     recipe = of.study.stages_of(of.method)[0]
-    crops = loop.TrainingCrops(of, recipe)
+    crops = Crops(of, recipe)
     batch = {key: value[None] for key, value in crops[0].items()}
     torch.manual_seed(0)
-    models = {name: loop.create(name, bands=172, msi_bands=4, **STUDY.arguments[name]) for name in recipe.trains}
+    models = {name: create(name, bands=172, msi_bands=4, **STUDY.arguments[name]) for name in recipe.trains}
     terms = recipe.task(models, recipe)(batch)
     (terms["s3rnet-student/kd"] + terms["s3rnet-student/output"]).backward()
     teacher, student = models.values()
@@ -164,14 +166,14 @@ def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monke
         return torch.tensor(next(angles))
 
     monkeypatch.setattr(loop.metrics, "sam", fake)
-    original = loop.end_epoch
+    original = loop.Training.end_epoch
 
-    def spy(progress, models, *rest):
+    def spy(self):
         states.append({name: {key: value.clone() for key, value in model.state_dict().items()}
-                       for name, model in models.items()})
-        original(progress, models, *rest)
+                       for name, model in self.models.items()})
+        original(self)
 
-    monkeypatch.setattr(loop, "end_epoch", spy)
+    monkeypatch.setattr(loop.Training, "end_epoch", spy)
     _, parameters, _ = run(tmp_path / "t", job(keep="best-sam"))
     for name, epoch in (("s3rnet-teacher", 1), ("s3rnet-student", 2)):
         assert all(torch.equal(parameters[f"{name}/{key}"], value) for key, value in states[epoch][name].items())
@@ -189,5 +191,118 @@ def test_schedules(schedule, share, expected):
 def test_an_unknown_schedule_and_a_crop_that_does_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match="choices: constant"):
         loop.rate("linear", 0.5, 600)
-    with pytest.raises(loop.TrainingError, match=r"crops 64.*--crop"):
+    with pytest.raises(PlanError, match=r"crops 64.*--crop"):
         run(tmp_path / "t", job(crop=64))
+
+
+def test_random_draws_inside_a_network_go_on_where_they_were(tmp_path, monkeypatch):
+    """Dropout in forward: the generator's state is part of the checkpoint."""
+    forward, calls = HOKD.forward, []
+
+    def dropping(self, batch):
+        calls.append(1)
+        if len(calls) == stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+        draw = torch.rand(())
+        terms = forward(self, batch)
+        return terms | {"loss": terms["loss"] * (0.5 + draw)}
+
+    monkeypatch.setattr(HOKD, "forward", dropping)
+    stop = 0
+    _, whole, _ = run(tmp_path / "whole", job())
+    calls.clear()
+    stop = 3
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "parts", job())
+    torch.rand(7)
+    _, parts, _ = run(tmp_path / "parts", job())
+    assert same(whole, parts)
+
+
+def test_gradients_that_are_not_finite_stop_before_the_parameters_change(tmp_path, monkeypatch):
+    forward, calls = HOKD.forward, []
+
+    def breaking(self, batch):
+        calls.append(1)
+        terms = forward(self, batch)
+        if len(calls) == 6:  # the last step: a finite term, 0, with an infinite slope
+            terms["loss"] = terms["loss"] + (next(self.parameters()) * 0).sum().abs().sqrt()
+        return terms
+
+    monkeypatch.setattr(HOKD, "forward", breaking)
+    with pytest.raises(loop.TrainingError, match=r"gradients are (nan|inf) at step 5, although the loss is .*--lr"):
+        run(tmp_path / "t", job())
+    assert not (tmp_path / "t/model.safetensors").exists()
+
+
+def test_parameters_that_are_not_finite_are_neither_saved_nor_kept(tmp_path, monkeypatch):
+    training = loop.Training(job(), Fabric(accelerator="cpu", devices=1))
+    training.begin_stage()
+    training.step()
+    next(training.task.parameters()).data[0] = math.nan
+    for refused in (training.state, training.parameters):
+        with pytest.raises(loop.TrainingError, match="not finite after step 1"):
+            refused()
+
+
+def test_a_task_without_a_loss_of_its_network_leaves_no_parameters(tmp_path, monkeypatch):
+    forward = HOKD.forward
+    monkeypatch.setattr(HOKD, "forward", lambda self, batch: {"loss": forward(self, batch)["loss"]})
+    with pytest.raises(loop.TrainingError, match="gave no term 's3rnet-teacher/loss'"):
+        run(tmp_path / "t", job())
+    assert not (tmp_path / "t/model.safetensors").exists()
+
+
+def test_clipping_bounds_the_gradient_of_a_step(monkeypatch):
+    norms = {}
+    for clip in (None, 0.01):
+        training = loop.Training(job(clip=clip), Fabric(accelerator="cpu", devices=1))
+        training.begin_stage()
+        training.step()
+        norms[clip] = torch.nn.utils.get_total_norm([p.grad for p in training.task.parameters() if p.grad is not None]).item()
+    assert norms[0.01] == pytest.approx(0.01, rel=1e-3) and norms[None] > 0.02
+
+
+def test_the_moving_average_is_what_is_kept(tmp_path):
+    decay, states = 0.8, []
+    training = loop.Training(job(ema=decay, steps=3), Fabric(accelerator="cpu", devices=1))
+    for _ in training.run():
+        states.append({name: {key: value.detach().clone() for key, value in model.named_parameters()}
+                       for name, model in training.models.items()})
+        kept = training.parameters() if len(states) == 3 else None
+    for name, key in ((name, key) for name in states[0] for key in states[0][name]):
+        expected = states[0][name][key]
+        for state in states[1:]:
+            expected = decay * expected + (1 - decay) * state[name][key]
+        assert torch.allclose(kept[f"{name}/{key}"], expected, atol=1e-7)
+    _, whole, _ = run(tmp_path / "t", job(ema=decay, steps=3))
+    assert same(whole, kept)
+
+
+def test_incomplete_batches_are_left_out_where_the_recipe_says_so():
+    of = job(batch=2)
+    recipe = dataclasses.replace(of.study.stages_of(of.method)[0], drop_last=True)
+    crops = Crops(of, recipe)
+    crops.entries = ["a", "b", "c", "d", "e"]
+    assert crops.epoch_steps == 2 and [crops.batch_of(step) for step in range(3)] == [[0, 1], [2, 3], [5, 6]]
+    crops.recipe = dataclasses.replace(recipe, drop_last=False)
+    assert crops.epoch_steps == 3 and [crops.batch_of(step) for step in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    with pytest.raises(PlanError, match="no batch is complete"):
+        Crops(job(), dataclasses.replace(recipe, batch=3))
+
+
+def test_every_group_s_rate_is_logged_under_the_name_of_its_part(monkeypatch):
+    groups = HOKD.parameter_groups
+
+    def apart(self):
+        teacher, student = groups(self)
+        head, *rest = student["params"]
+        return [{"params": [head], "name": f"{student['name']}/head", "lr": 0.5, "schedule": "constant"}, teacher,
+                student | {"params": rest}]
+
+    monkeypatch.setattr(HOKD, "parameter_groups", apart)
+    training = loop.Training(job(schedule="constant"), Fabric(accelerator="cpu", devices=1))
+    training.begin_stage()
+    training.step()
+    assert training.rates("s3rnet-student") == {"lr_head": 0.5, "lr": 1e-3}
+    assert training.rates("s3rnet-teacher") == {"lr": 1e-3}
