@@ -212,7 +212,7 @@ def test_too_few_bands_and_too_small_scenes_are_refused(cube, words):
 def test_224_bands_of_another_sensor_are_not_cut_as_aviris():
     cube = np.random.default_rng(0).uniform(1, 2, (224, 32, 32))
     enmap = Scene.from_native("enmap", cube, np.linspace(418, 2445, 224))
-    with pytest.raises(SceneError, match="172 of the 172 AVIRIS bands.*not among them"):
+    with pytest.raises(SceneError, match=r"172 of the 172 AVIRIS bands.*not among them"):
         SMALL.reference(enmap)
     drifted = Scene.from_native("drifted", cube, centers_nm() + 3.0)  # another calibration of AVIRIS
     assert SMALL.reference(drifted).bands == 172
