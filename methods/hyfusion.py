@@ -222,7 +222,7 @@ class ERFB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W), sides multiples of the window -> same."""
-        mask = shift_mask(x.shape[2], x.shape[3], self.swin[0].window, x.device)
+        mask = shift_mask(x.shape[2], x.shape[3], self.swin[0].window, x.device)  # type: ignore[arg-type]
         dense = x
         for swin, adjust in zip(self.swin[:-1], self.adjust[:-1]):
             z = F.leaky_relu(adjust(swin(dense.permute(0, 2, 3, 1), mask).permute(0, 3, 1, 2)), 0.2)
