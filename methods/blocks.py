@@ -181,8 +181,8 @@ class S2Block(nn.Module):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Twice (B, c, H, W) -> (B, c, H, W)."""
         tokens, guide = x.flatten(2).mT, y.flatten(2).mT  # (B, HW, c), row-major
-        for attention, mlp in self.layers:
-            tokens = mlp(attention(tokens, guide))
+        for attention, mlp in self.layers:  # type: ignore[misc]
+            tokens = mlp(attention(tokens, guide))  # type: ignore[has-type]
         return tokens.mT.reshape(x.shape)
 
 

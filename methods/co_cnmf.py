@@ -177,11 +177,11 @@ def hypercsi(pixels: Tensor, count: int) -> tuple[Tensor, Tensor]:
         extreme = reduced.gather(2, reach.argmax(2)[:, None].expand(-1, count - 1, -1))  # (B, N - 1, N)
         extreme[:, :, i] = vertices[:, :, i]
         normals.append(-facet_gradients(extreme)[:, i])
-    normals = F.normalize(torch.stack(normals, 1), dim=2, eps=1e-30)  # (B, N, N - 1)
+    normals = F.normalize(torch.stack(normals, 1), dim=2, eps=1e-30)  # type: ignore[assignment]  # (B, N, N - 1)
     offsets = (normals @ reduced).amax(2, keepdim=True)  # (B, N, 1): the facets enclose all pixels
 
     others = torch.tensor([[k for k in range(count) if k != i] for i in range(count)], device=pixels.device)
-    corners = (torch.linalg.pinv(normals[:, others], rtol=RANK) @ offsets[:, others])[..., 0].mT  # (B, N - 1, N)
+    corners = (torch.linalg.pinv(normals[:, others], rtol=RANK) @ offsets[:, others])[..., 0].mT  # type: ignore[call-overload]  # (B, N - 1, N)
     # Shrunk until no endmember is negative, and by ETA.
     shrink = ((-basis @ corners) / mean.clamp(min=1e-12)).flatten(1).amax(1).clamp(min=1)[:, None, None] / ETA
     corners, offsets = corners / shrink, offsets / shrink

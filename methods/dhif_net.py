@@ -93,7 +93,7 @@ def separable_filter(z: Tensor, along_width: Tensor, along_height: Tensor, along
     reach = TAPS // 2
 
     def apply(padded: Tensor, taps: Tensor, axis: int) -> Tensor:
-        return sum(taps[:, j] * padded.narrow(axis, j, z.shape[axis]) for j in range(TAPS))
+        return sum(taps[:, j] * padded.narrow(axis, j, z.shape[axis]) for j in range(TAPS))  # type: ignore[return-value]
 
     z = apply(F.pad(z, (reach, reach, 0, 0), mode="replicate"), along_width, 3)
     z = apply(F.pad(z, (0, 0, reach, reach), mode="replicate"), along_height, 2)
@@ -126,7 +126,7 @@ class DHIFNet(nn.Module):
             if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
                 nn.init.xavier_uniform_(layer.weight)
             if isinstance(layer, nn.Conv2d):
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W) -> HR-HSI (B, bands, H, W), not clamped."""

@@ -76,7 +76,7 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, H*W, WIDTH) -> same."""
         for layer in self.layers:
-            for step in layer:
+            for step in layer:  # type: ignore[attr-defined]
                 x = step(x)
         return x
 

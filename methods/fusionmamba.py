@@ -133,9 +133,9 @@ class Mamba(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.out_proj = nn.Linear(width, width, bias=False)
         # The release initialises the first direction's step alone: log-uniform in [0.001, 0.1] after the softplus.
-        nn.init.uniform_(self.dt_proj.weight, -self.rank**-0.5, self.rank**-0.5)
+        nn.init.uniform_(self.dt_proj.weight, -self.rank**-0.5, self.rank**-0.5)  # type: ignore[arg-type, union-attr]
         step = torch.exp(torch.empty(width).uniform_(math.log(1e-3), math.log(1e-1))).clamp(min=1e-4)
-        self.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))  # inverse softplus
+        self.dt_proj.bias.data = step + torch.log(-torch.expm1(-step))  # type: ignore[union-attr]  # inverse softplus
 
     def stacked(self, name: str) -> Tensor:
         """A parameter of all directions, (directions, ...); ``{}`` in its name stands for the suffix."""

@@ -23,7 +23,6 @@ Notes on the release:
 
 from __future__ import annotations
 
-import math
 from collections import OrderedDict
 from functools import partial
 
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.blocks import pad_to_multiple
 from methods.registry import MethodError, Recipe, register
 from methods.tasks import Supervised
 
@@ -91,7 +91,7 @@ class WindowAttention(nn.Module):
         qkv = self.qkv(x).view(windows, tokens, 3, self.heads, width // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B * windows, heads, tokens, width / heads)
         logits = (query * query.shape[-1] ** -0.5) @ key.mT
-        logits = logits + self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)
+        logits = logits + self.relative_position_bias_table[self.relative_position_index].permute(2, 0, 1)  # type: ignore[index]
         if mask is not None:
             logits = logits.view(-1, *mask.shape[:1], *logits.shape[1:]) + mask[:, None]
         attended = logits.view(windows, self.heads, tokens, tokens).softmax(-1) @ value
@@ -127,15 +127,6 @@ class SwinBlock(nn.Module):
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-def pad_pair(lr_hsi: Tensor, hr_msi: Tensor, ratio: int, multiple: int) -> tuple[Tensor, Tensor]:
-    """Repeat the last row and column until the LR sides are multiples of ``multiple``; the MSI grows with them."""
-    below, right = (-side % multiple for side in lr_hsi.shape[2:])
-    if below or right:
-        lr_hsi = F.pad(lr_hsi, (0, right, 0, below), mode="replicate")
-        hr_msi = F.pad(hr_msi, (0, right * ratio, 0, below * ratio), mode="replicate")
-    return lr_hsi, hr_msi
-
-
 # ---- the public precursor
 
 
@@ -150,7 +141,7 @@ class ResidualGroup(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, H, W, width) -> same."""
         z = x
-        for block in self.residual_group["blocks"]:
+        for block in self.residual_group["blocks"]:  # type: ignore[attr-defined]
             z = block(z, mask)
         return self.conv(z.permute(0, 3, 1, 2)).permute(0, 2, 3, 1) + x
 
@@ -195,9 +186,9 @@ class HyFusionPrecursor(nn.Module):
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W) -> (B, bands, H, W)."""
         size = hr_msi.shape[2:]
-        lr_hsi, hr_msi = pad_pair(lr_hsi, hr_msi, self.ratio, self.window // math.gcd(self.window, self.ratio))
+        lr_hsi, hr_msi = pad_to_multiple(lr_hsi, hr_msi, self.ratio, self.window)
         up_hsi = F.interpolate(lr_hsi, scale_factor=self.ratio)  # nearest
-        mask = shift_mask(*hr_msi.shape[2:], self.window, hr_msi.device)
+        mask = shift_mask(hr_msi.shape[2], hr_msi.shape[3], self.window, hr_msi.device)
         a = self.trunk("HSI", self.conv_first_HSI(up_hsi), mask)
         b = self.trunk("MSI", self.conv_first_MSI(hr_msi), mask)
         y = self.conv_fuse(a + b)
@@ -231,7 +222,7 @@ class ERFB(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W), sides multiples of the window -> same."""
-        mask = shift_mask(*x.shape[2:], self.swin[0].window, x.device)
+        mask = shift_mask(x.shape[2], x.shape[3], self.swin[0].window, x.device)  # type: ignore[arg-type]
         dense = x
         for swin, adjust in zip(self.swin[:-1], self.adjust[:-1]):
             z = F.leaky_relu(adjust(swin(dense.permute(0, 2, 3, 1), mask).permute(0, 3, 1, 2)), 0.2)
@@ -281,8 +272,9 @@ class HyFusion(nn.Module):
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W) -> (B, bands, H, W)."""
         size = hr_msi.shape[2:]
-        # The lower branch works at twice the LR size, the upper one at ratio times.
-        lr_hsi, hr_msi = pad_pair(lr_hsi, hr_msi, self.ratio, self.window // 2)
+        # Windows fit both branches, the lower one of twice the LR size, the upper one of ratio times, where half of one fits
+        # the LR image: the ratio is even.
+        lr_hsi, hr_msi = pad_to_multiple(lr_hsi, hr_msi, self.ratio, self.window // 2 * self.ratio)
         up_hsi = F.interpolate(lr_hsi, scale_factor=self.ratio, mode="bilinear")
         down_msi = F.interpolate(hr_msi, scale_factor=1 / self.ratio, mode="bicubic")
         spatial = self.spatial(torch.cat((up_hsi, hr_msi), 1))  # (B, width, H, W)

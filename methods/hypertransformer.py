@@ -217,7 +217,7 @@ class HyperTransformer(nn.Module):
         prediction, x11, x22 = self.backbone(lr_hsi, transferred)
         again = self.transfer(value, key, self.LFE_HSI(prediction.detach()))
         tp_loss = sum(F.l1_loss(t, other) for t, other in zip(transferred, again))
-        return prediction, self.up_conv13(x11), self.up_conv23(x22), tp_loss
+        return prediction, self.up_conv13(x11), self.up_conv23(x22), tp_loss  # type: ignore[return-value]
 
     def pretraining_forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """HyperTransformerPre, (B, bands, h, w), (B, msi_bands, H, W) -> (B, bands, H, W).

@@ -122,7 +122,7 @@ class MSSJFL(nn.Module):
         for layer in self.modules():  # the release leaves the transposed convolution at PyTorch's default
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 nn.init.normal_(layer.weight, std=0.05)
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W) -> HR-HSI (B, bands, H, W), no output activation."""

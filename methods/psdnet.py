@@ -378,7 +378,7 @@ class PSDNet(nn.Module):
         a = self.body1_1(split(lr_halves, COLUMNS, OVERLAP))  # (4 B, width, H', W')
         b = self.body1_2(split(msi_halves, COLUMNS, overlap))
         x, first, third = self.DBPNnet(self.shallow_feat1(torch.cat((a, b), 1)))  # halves
-        halves = self.conv1_2(self.conv1_1(x)) + F.interpolate(lr_halves, scale_factor=ratio, mode="bicubic")
+        halves = self.conv1_2(self.conv1_1(x)) + F.interpolate(lr_halves, scale_factor=ratio, mode="bicubic")  # type: ignore[operator]
         img1 = blend(halves, ROWS, overlap)
 
         a = self.body2_1(halves if target is None else split(target, ROWS, overlap))  # (2 B, width, H', W)
@@ -386,11 +386,11 @@ class PSDNet(nn.Module):
         scales = self.stage1_encoder(x, first, third)
         e1, e2, e3 = (blend(e, ROWS, rows) for e, rows in zip(scales, (overlap, overlap // 2, OVERLAP)))
         feat1 = self.stage1_decoder(e1, e2, e3)
-        img2 = self.conv2_2(self.conv2_1(feat1)) + up_hsi
+        img2 = self.conv2_2(self.conv2_1(feat1)) + up_hsi  # type: ignore[operator]
 
         x = self.shallow_feat3(torch.cat((self.body3_1(img2), self.body3_2(hr_msi)), 1))
         feat2 = self.block3(self.block2(self.block1(x + self.trans_enc1(e1) + self.trans_dec1(feat1))))
-        img3 = self.conv3_2(self.conv3_1(feat2)) + up_hsi
+        img3 = self.conv3_2(self.conv3_1(feat2)) + up_hsi  # type: ignore[operator]
         maps = {"img1": img1, "img2": img2, "img3": img3, "feat1": feat1, "feat2": feat2}
         return {name: image[..., : size[0], : size[1]] for name, image in maps.items()}
 

@@ -71,7 +71,7 @@ class QRCODE(nn.Module):
     def draft(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """CO-CNMF's estimate, (B, bands, H, W), in the network's range [-1, 1]."""
         psf, srf, phase = self.responses
-        return 2 * co_cnmf((lr_hsi + 1) / 2, (hr_msi + 1) / 2, psf, srf, phase) - 1
+        return 2 * co_cnmf((lr_hsi + 1) / 2, (hr_msi + 1) / 2, psf, srf, phase) - 1  # type: ignore[arg-type]
 
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor, draft: Tensor | None = None) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W), draft (B, bands, H, W) if any -> (B, bands, H, W)."""

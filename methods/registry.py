@@ -308,7 +308,8 @@ def load_release(model: torch.nn.Module, state_dict: Mapping[str, torch.Tensor])
     other = [f"{k} {tuple(given[k].shape)}, not {tuple(own[k].shape)}" for k in own.keys() & given.keys()
              if given[k].shape != own[k].shape]
     if missing or extra or other:
-        name = model.card.name if isinstance(getattr(model, "card", None), Method) else type(model).__name__
+        its_card = getattr(model, "card", None)
+        name = its_card.name if isinstance(its_card, Method) else type(model).__name__
         raise MethodError(
             f"these parameters do not belong to '{name}' as built: missing {missing[:5]} ({len(missing)}), "
             f"extra {extra[:5]} ({len(extra)}), other shapes {sorted(other)[:5]} ({len(other)}). "

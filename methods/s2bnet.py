@@ -66,8 +66,8 @@ class SRM(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(2 * channels, hidden), nn.LeakyReLU(),
                                         nn.Linear(hidden, 2 * channels))
         # alpha starts near 1 and beta near 0; exactly so would leave the first layer without a gradient
-        nn.init.normal_(self.perceptron[2].weight, std=1e-3)
-        nn.init.zeros_(self.perceptron[2].bias)
+        nn.init.normal_(self.perceptron[2].weight, std=1e-3)  # type: ignore[arg-type]
+        nn.init.zeros_(self.perceptron[2].bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> same."""

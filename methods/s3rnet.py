@@ -46,7 +46,7 @@ class DFAB(nn.Module):
         def conv(earlier: int, out: int) -> nn.Conv2d:
             layer = nn.Conv2d(width + earlier * growth, out, 3, padding=1, groups=groups)
             nn.init.kaiming_normal_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
             layer.weight.data *= 0.1
             return layer
 
@@ -146,7 +146,7 @@ class SigmoidFusion(nn.Module):
 def weighted_sum(gate: nn.Module, branches: tuple[Tensor, ...]) -> Tensor:
     """Sum of the branches, each weighted per pixel by one channel of ``sigmoid(gate(concatenation))``."""
     weights = torch.sigmoid(gate(torch.cat(branches, 1)))
-    return sum(weights[:, i : i + 1] * z for i, z in enumerate(branches))
+    return sum(weights[:, i : i + 1] * z for i, z in enumerate(branches))  # type: ignore[return-value]
 
 
 class MBFN(nn.Module):
@@ -229,7 +229,7 @@ def _build(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...], widt
                           f"width {width} and growth {growth}; choose an even width and leave growth alone")
     unused = ("decoder.hmfeat.",) if student else ()
     if fusion in ("attention", "ssawb") and attention == "release":
-        unused += ("decoder.fuse_att.query_conv.", "decoder.fuse_att.key_conv.")
+        unused += ("decoder.fuse_att.query_conv.", "decoder.fuse_att.key_conv.")  # type: ignore[assignment]
     decoder = MBFN(bands, msi_bands, ratio, width, growth, tuple(depths), h_groups, run_hm=not student,
                    fusion=fusion, attention=attention)
     return S3RNet(decoder, unused)

@@ -47,7 +47,7 @@ SPATIAL_GAINS = (0.9, 0.6, 0.3, 0.6, 0.9)  # of y's lowest frequencies
 def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
     """The layer with all its parameters at zero."""
     nn.init.zeros_(layer.weight)
-    nn.init.zeros_(layer.bias)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
 
 
@@ -164,13 +164,13 @@ class SSNet(nn.Module):
         x, y = self.out_layers_lms(x), self.out_layers_pan(y)  # (B, dim, H, W)
 
         x_skip0 = self.integrate(0, x, y)
-        y_skip0 = self.resblock0(y, time)
+        y_skip0 = self.resblock0(y, time)  # type: ignore[operator]
         x, y = self.down0(x_skip0), self.down0(y_skip0)  # (B, 2 dim, H/2, W/2)
         x_skip1 = self.integrate(1, x, y)
-        y_skip1 = self.resblock1(y, time)
+        y_skip1 = self.resblock1(y, time)  # type: ignore[operator]
         x, y = self.down1(x_skip1), self.down1(y_skip1)  # (B, 4 dim, H/4, W/4)
-        x, y = self.up0(self.integrate(2, x, y), x_skip1), self.up0(self.resblock2(y, time), y_skip1)
-        x, y = self.up1(self.integrate(3, x, y), x_skip0), self.up1(self.resblock3(y, time), y_skip0)
+        x, y = self.up0(self.integrate(2, x, y), x_skip1), self.up0(self.resblock2(y, time), y_skip1)  # type: ignore[operator]
+        x, y = self.up1(self.integrate(3, x, y), x_skip0), self.up1(self.resblock3(y, time), y_skip0)  # type: ignore[operator]
         return self.to_hrms(self.integrate(4, x, y)) + self.upsample(lr_hsi)
 
     def integrate(self, level: int, x: Tensor, y: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ class SSNet(nn.Module):
             if step == 0:
                 break
             x_0 = image if of_image else image - lms
-            noise = (x_t - self.signal[times[step]] * x_0) / self.noise[times[step]]
-            x_t = self.signal[times[step - 1]] * x_0 + self.noise[times[step - 1]] * noise
+            noise = (x_t - self.signal[times[step]] * x_0) / self.noise[times[step]]  # type: ignore[index]
+            x_t = self.signal[times[step - 1]] * x_0 + self.noise[times[step - 1]] * noise  # type: ignore[index]
         return image
 
     def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:

@@ -80,6 +80,9 @@ def make_large_case() -> dict[str, Any]:
     return make_case(seed=3, height=128, width=128, bands=172, endmembers=10, snr_hsi=35.0, snr_msi=40.0)
 
 
+CASES = {"case1": make_case, "case1_noisy": make_noisy_case, "large": make_large_case}  # by name in golden/classical.json
+
+
 def sample_indices(shape: tuple[int, ...], count: int = 64, seed: int = 12345) -> np.ndarray:
     """(count, 3): the (row, column, band) triples at which the golden files list output values."""
     rng = np.random.RandomState(seed)

@@ -3,13 +3,16 @@
 A case is a JSON file of ``golden/``: the release's state-dict layout (name, shape), the shapes of the inputs, the
 constructor's settings, and samples of the output that the release gives when parameters and inputs are filled by
 :func:`fill_state_dict` and :func:`probe`. A faithful implementation that loads the same parameters gives the same
-samples. Some cases tie names to one tensor (``tied``) or scale the filled tensors (``fill_adjust``).
+samples. Some cases tie names to one tensor (``tied``) or scale the filled tensors (``fill_adjust``). ``compared`` lists the
+methods that are compared with it, and how: see :class:`benchmark.fidelity.networks.Case`. ``classical.json`` is of another
+kind, see :mod:`benchmark.fidelity.toolboxes`.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +51,7 @@ def probe(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(_rng(name).random_sample(shape).astype(np.float32))
 
 
-def compare(output: Tensor, summary: dict[str, Any]) -> tuple[float, float]:
+def compare(output: Tensor, summary: Mapping[str, Any]) -> tuple[float, float]:
     """(largest absolute difference, that over the recorded absmax) on a case's samples, mean and deviation.
 
     Raises:
@@ -69,7 +72,7 @@ def load_case(name: str) -> dict[str, Any]:
     return json.loads((FOLDER / f"{name}.json").read_text())
 
 
-def filled(model: nn.Module, case: dict[str, Any] | None = None) -> nn.Module:
+def filled(model: nn.Module, case: Mapping[str, Any] | None = None) -> nn.Module:
     """The model in evaluation mode, its parameters filled by the rule and loaded as the authors' are, strictly.
 
     The case's layout (names and shapes) is what is filled, so a model of another layout is an error; without a case the
@@ -92,11 +95,11 @@ def filled(model: nn.Module, case: dict[str, Any] | None = None) -> nn.Module:
     return model.eval()
 
 
-def inputs(case: dict[str, Any], *names: str) -> list[Tensor]:
+def inputs(case: Mapping[str, Any], *names: str) -> list[Tensor]:
     """The case's inputs in [0, 1), those named or all in the case's order."""
     return [probe(name, tuple(case["inputs"][name])) for name in names or case["inputs"]]
 
 
-def relative_difference(output: Tensor, summary: dict[str, Any]) -> float:
+def relative_difference(output: Tensor, summary: Mapping[str, Any]) -> float:
     """Largest difference of a tensor from a recorded one, over the recorded one's largest magnitude."""
     return compare(output, summary)[1]

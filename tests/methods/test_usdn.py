@@ -282,7 +282,9 @@ def test_only_an_oracle_depends_on_the_reference():
     honest = build(lr_hsi, srf)
     assert torch.equal(honest(lr_hsi, hr_msi, cube), honest(lr_hsi, hr_msi))
     with pytest.raises(MethodError, match="give it, or take 'self'"):
-        build(lr_hsi, srf, stop="oracle")(lr_hsi, hr_msi)
+        build(lr_hsi, srf, "usdn-oracle")(lr_hsi, hr_msi)
+    with pytest.raises(MethodError, match="must be on its card"):
+        build(lr_hsi, srf, stop="oracle")
 
 
 # ---- fusion
