@@ -1,5 +1,6 @@
 # Everything on a fresh machine: `make bench` measures the default study, `make test` runs the tests.
-# PYTHON picks the interpreter the environment is made from (3.11 or 3.12).
+# PYTHON picks the interpreter the environment is made from (3.11 or 3.12). PyPI's torch is the CUDA build; for the CPU
+# build: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make ...
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -13,6 +14,7 @@ test: .venv/ready
 
 lint: .venv/ready
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

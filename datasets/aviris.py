@@ -8,10 +8,14 @@ is no split called ``test``: ``test-same-flight`` is another scene of flight A w
 trained on; ``test-other-flight`` holds the flights B (other band noise, other land) and C (reflectance, not radiance).
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
+from datasets.aviris_bands import centers_nm
 from datasets.io import data_root, read_cube
-from datasets.scene import Dataset, Scene, SceneError, register
+from datasets.scene import Dataset, Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, file_digest, read_list
 
 _SCENES = {  # name: (flight, sha256 of <name>.npz)
@@ -35,6 +39,9 @@ class Aviris(Dataset):
         root: folder of the files; HSFUSION_DATA if not given.
     """
 
+    planned_without_data = True
+    scenes: Mapping[str, tuple[str, str]] = _SCENES
+
     def __init__(self, root: str | None = None) -> None:
         self.root = root
 
@@ -46,7 +53,7 @@ class Aviris(Dataset):
 
     def digest(self) -> str:
         """From the declared checksums and the splits; needs no data."""
-        return content_digest([_SCENES, self.splits()])
+        return content_digest([self.scenes, self.splits()])
 
     def read(self, base: str) -> Scene:
         """One scene, negative values kept.
@@ -54,12 +61,12 @@ class Aviris(Dataset):
         Raises:
             SceneError: unknown name, missing file, or a file that is not the one whose checksum is declared.
         """
-        if base not in _SCENES:
-            raise SceneError(f"dataset 'aviris' has no scene '{base}'; choices: {', '.join(_SCENES)}")
-        flight, sha256 = _SCENES[base]
+        if base not in self.scenes:
+            raise SceneError(f"dataset 'aviris' has no scene '{base}'; choices: {', '.join(self.scenes)}")
+        flight, sha256 = self.scenes[base]
         path = data_root(self.root) / f"{base}.npz"
         if not path.is_file():
-            wanted = ", ".join(f"{name}.npz" for name in _SCENES)
+            wanted = ", ".join(f"{name}.npz" for name in self.scenes)
             raise SceneError(
                 f"{path}: no such file. export HSFUSION_DATA=FOLDER with the folder that holds {wanted} "
                 "(or use the dataset 'synthetic', which needs no files)"
@@ -74,3 +81,22 @@ class Aviris(Dataset):
         return Scene.from_native(
             base, cube, words["wavelengths"], band_numbers=words["band_numbers"], units=_UNITS[flight], flight=flight
         )
+
+    @classmethod
+    def miniature(cls, folder: Path) -> Miniature:
+        """All files with 6 bands, and the checksums of these."""
+        rng, centers = np.random.default_rng(0), centers_nm()
+        numbers = np.array([11, 12, 32, 33, 96, 97])  # on both sides of where the first three spectrometers overlap
+        native = {}
+        for name in cls.scenes:
+            cube = rng.integers(-20, 6000, (100, 100, len(numbers))).astype(np.int16)
+            np.savez(folder / f"{name}.npz", cube=cube, wavelength_nm=centers[numbers - 1], band_number=numbers)
+            native[name] = cube.transpose(2, 0, 1)
+        scenes = {name: (flight, file_digest(folder / f"{name}.npz")) for name, (flight, _) in cls.scenes.items()}
+
+        def build() -> Dataset:
+            dataset = cls(str(folder))
+            dataset.scenes = scenes
+            return dataset
+
+        return Miniature((build,), native)

@@ -17,3 +17,11 @@ def centers_nm() -> np.ndarray:
     centers = table[:, 1].copy()
     centers.flags.writeable = False
     return centers
+
+
+def is_aviris(wavelengths: np.ndarray) -> bool:
+    """Whether band centres (bands,) in nanometres are those of all 224 bands of AVIRIS.
+
+    20 nm covers 35 years of calibrations; the centres of an even grid of 224 bands lie 30 nm and more off somewhere.
+    """
+    return len(wavelengths) == len(centers_nm()) and bool(np.abs(wavelengths - centers_nm()).max() < 20)

@@ -7,7 +7,7 @@ already. ``train.txt``, ``val.txt`` and ``test.txt`` list the tiles of the paper
 """
 
 import re
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 
 from datasets.aviris_bands import KEPT_172, centers_nm
 from datasets.io import data_root, read_all, read_native
-from datasets.scene import Dataset, Scene, SceneError, register
+from datasets.scene import Dataset, Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, deal, read_list
 
 _GT = "GT.npz.npy"
@@ -43,6 +43,10 @@ class CsakdTiles(Dataset):
     ) -> None:
         if lists not in _LISTS:
             raise SceneError(f"lists '{lists}'; choices: {', '.join(_LISTS)}")
+        try:
+            re.compile(flight_pattern)
+        except re.error as error:
+            raise SceneError(f"flight_pattern '{flight_pattern}' is no regular expression ({error}); correct it") from error
         self.root, self.lists, self.flight_pattern, self.seed = root, lists, flight_pattern, seed
 
     @cached_property
@@ -115,6 +119,20 @@ class CsakdTiles(Dataset):
             flight=self._flight(base),
             given=given,
         )
+
+    @classmethod
+    def miniature(cls, folder: Path) -> Miniature:
+        """Two tiles of 12 x 12 pixels on each of four flight lines, by line; the authors' lists mix the lines."""
+        rng, native = np.random.default_rng(0), {}
+        for line in ("f130411t01p00r11", "f130411t01p00r12", "f180601t01p00r06", "f100517t01p00r09"):
+            for tile in (f"{line}_0", f"{line}_1"):
+                cube = rng.integers(-5, 6000, (12, 12, len(KEPT_172))).astype(np.int16)
+                with (folder / f"{tile}{_GT}").open("wb") as file:
+                    np.save(file, cube)
+                np.savez(folder / f"{tile}hrmsi.npz", hrmsi4=rng.random((12, 12, 4)), hrmsi6=rng.random((12, 12, 6)))
+                np.savez(folder / f"{tile}lrhsi.npz", lrhsi=rng.random((3, 3, len(KEPT_172))))
+                native[tile] = cube.transpose(2, 0, 1)
+        return Miniature((partial(cls, root=str(folder), lists="flight"),), native)
 
     def _flight(self, tile: str) -> str:
         match = re.search(self.flight_pattern, tile)

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from datasets.aviris_bands import centers_nm
+from datasets.aviris_bands import centers_nm, is_aviris
 from datasets.scene import SceneError
 
 
@@ -155,14 +155,21 @@ READERS: dict[str, Callable[[Path], _Arrays]] = {
 }
 
 
+SENSORS: dict[str, Callable[[], np.ndarray]] = {"aviris": centers_nm}  # name -> (bands,) centres in nanometres
+
+
 # --------------------------------------------------------------------------------------------- what callers ask for
 
 
-def read_cube(path: Path | str) -> tuple[np.ndarray, dict]:
+def read_cube(path: Path | str, sensor: str = "") -> tuple[np.ndarray, dict]:
     """A cube with its wavelengths.
 
     Wavelengths come from, in this order: a file ``<name>.wavelengths.csv`` or ``.txt`` beside the cube (numbers, one
-    a line); the cube's own file; the AVIRIS table if there are 224 bands. Values below 100 are micrometres.
+    a line); the cube's own file; the table of the sensor, if one is named. Values below 100 are micrometres.
+
+    Args:
+        path: the file.
+        sensor: one of :data:`SENSORS`; empty: nothing is assumed.
 
     Returns:
         cube: (bands, H, W), native values and dtype.
@@ -179,15 +186,11 @@ def read_cube(path: Path | str) -> tuple[np.ndarray, dict]:
             words["wavelengths"] = _nanometres(sidecar, np.loadtxt(sidecar, delimiter=",", ndmin=1).ravel())
     bands = cube.shape[0]
     if "wavelengths" not in words:
-        if bands != 224:
-            raise SceneError(
-                f"{path}: {bands} bands and no wavelengths. Spectral responses are built from wavelengths: write the "
-                f"band centres in nanometres, one a line, into {_sidecar_names(path)[0].name} beside it. "
-                "(Only 224 bands are taken for AVIRIS without being told.)"
-            )
-        words["wavelengths"] = centers_nm()
-    # 20 nm covers 35 years of AVIRIS calibrations and excludes other sensors with 224 bands.
-    if bands == 224 == len(words["wavelengths"]) and np.abs(words["wavelengths"] - centers_nm()).max() < 20:
+        if sensor and bands == len(SENSORS[sensor]()):
+            words["wavelengths"] = SENSORS[sensor]().copy()
+        else:
+            raise SceneError(f"{path}: {bands} bands and no wavelengths. {_wavelengths_remedy(path, bands, sensor)}")
+    if bands == len(words["wavelengths"]) and is_aviris(words["wavelengths"]):
         words.setdefault("band_numbers", tuple(range(1, 225)))
     return cube, words
 
@@ -219,7 +222,12 @@ def cube_size(path: Path) -> tuple[int, int]:
 
 
 def cube_files(path: Path) -> list[Path]:
-    """The files that decide what :func:`read_cube` returns for a path: itself, ENVI raw data, wavelengths beside it."""
+    """The files that decide what :func:`read_cube` returns for a path: itself, ENVI raw data, wavelengths beside it.
+
+    Raises:
+        SceneError: the cube, or its raw data, is not there.
+    """
+    _check_there(path)
     raw = [_envi_raw(path)] if path.suffix.lower() == ".hdr" else []
     sidecar = _sidecar(path)
     return [path, *raw, *([sidecar] if sidecar else [])]
@@ -231,7 +239,7 @@ def data_root(root: Path | str | None) -> Path:
     Raises:
         SceneError: neither is set, or it is no folder.
     """
-    root = root or os.environ.get("HSFUSION_DATA")
+    root = os.path.expanduser(root or os.environ.get("HSFUSION_DATA") or "")
     if not root:
         raise SceneError("no folder of cubes is given: export HSFUSION_DATA=FOLDER, or set the dataset's option 'root'")
     if not Path(root).is_dir():
@@ -263,9 +271,13 @@ def _open(path: Path) -> _Arrays:
             f"{path}: unknown suffix '{path.suffix}'. Readable: {', '.join(READERS)} "
             "(of ENVI files name the .hdr). Rename or convert the file."
         )
-    if not path.is_file():
-        raise SceneError(f"{path}: no such file")
+    _check_there(path)
     return reader(path)
+
+
+def _check_there(path: Path) -> None:
+    if not path.is_file():
+        raise SceneError(f"{path}: no such file; put it there, or name another")
 
 
 def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]]) -> str:
@@ -301,6 +313,19 @@ def _nanometres(path: Path, values: np.ndarray) -> np.ndarray:
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise SceneError(f"{path}: wavelengths must be positive numbers; correct them")
     return values * 1000 if values.size and values.max() < 100 else values
+
+
+def _wavelengths_remedy(path: Path, bands: int, sensor: str) -> str:
+    beside = (
+        f"Spectral responses are built from wavelengths: put {_sidecar_names(path)[0].name} beside it, the band centres in "
+        "nanometres, one a line"
+    )
+    if sensor:
+        return f"{beside} (sensor={sensor} is not it: that has {len(SENSORS[sensor]())} bands)."
+    fitting = [name for name, centers in SENSORS.items() if len(centers()) == bands]
+    # The number of bands tells no sensor: EnMAP has 224 as well.
+    told = (f"; or, if it is {name.upper()}, say sensor={name} (--data-option sensor={name})" for name in fitting)
+    return f"{beside}{''.join(told)}."
 
 
 def _sidecar_names(path: Path) -> list[Path]:

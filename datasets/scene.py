@@ -10,16 +10,24 @@ as lists of entries. Datasets register themselves by name; ``datasets/__init__.p
 from __future__ import annotations
 
 import difflib
+import inspect
+import math
+import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property
+from numbers import Integral, Real
+from pathlib import Path
+from types import UnionType
+from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 import torch
 
 SPLITS = ("train", "val", "test")  # what every dataset has; a dataset may name further held-out splits
+KEPT_BYTES = 512 * 2**20  # of whole scenes that a dataset keeps to cut windows from
 
 
 class SceneError(ValueError):
@@ -53,7 +61,7 @@ class Scene:
     given: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @classmethod
-    def from_native(cls, name: str, cube: np.ndarray, wavelengths: np.ndarray, **words) -> Scene:
+    def from_native(cls, name: str, cube: np.ndarray, wavelengths: np.ndarray, **words: Any) -> Scene:
         """Check a native cube and map it to [0, 1] by its own extrema.
 
         Args:
@@ -93,6 +101,16 @@ class Scene:
     def size(self) -> tuple[int, int]:
         """(H, W) in pixels."""
         return self.cube.shape[1], self.cube.shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the images."""
+        return self.cube.nbytes + sum(image.nbytes for image in self.given.values())
+
+    def copy(self) -> Scene:
+        """The same scene in memory of its own."""
+        given = {name: image.clone() for name, image in self.given.items()}
+        return replace(self, cube=self.cube.clone(), wavelengths=self.wavelengths.copy(), given=given)
 
     def crop(self, rows: slice, cols: slice) -> Scene:
         """The pixels of a window, on the scale of the whole scene (see :meth:`rescaled`)."""
@@ -134,10 +152,29 @@ def split_entry(entry: str) -> tuple[str, tuple[slice, slice] | None]:
     return match["base"], (slice(r0, r1), slice(c0, c1))
 
 
+class Miniature(NamedTuple):
+    """A data set's layout with a few small scenes, as the contract test reads it.
+
+    Args:
+        builds: ways to build the dataset over it, such as one for each way to deal scenes to splits.
+        native: (bands, H, W) native values by base name, as far as something else than the dataset knows them.
+    """
+
+    builds: tuple[Callable[[], Dataset], ...]
+    native: Mapping[str, np.ndarray] = {}
+
+
 class Dataset(ABC):
-    """A named set of scenes with fixed splits. Building one reads no cube, so plans are made without data."""
+    """A named set of scenes with fixed splits. Building one reads no cube, so plans are made without data.
+
+    Its options are the arguments of its constructor; annotate them with ``str``, ``int``, ``float`` or ``bool`` (or
+    such a type ``| None``), and :func:`get` makes them from the words of a command line.
+
+    A split named ``test...`` shares no flight with ``train`` unless its name says ``same-flight``.
+    """
 
     name: str
+    planned_without_data: ClassVar[bool] = False  # whether splits and digest need none of the files
 
     @abstractmethod
     def splits(self) -> dict[str, list[str]]:
@@ -151,16 +188,36 @@ class Dataset(ABC):
     def read(self, base: str) -> Scene:
         """The whole scene behind an entry's name."""
 
-    @lru_cache(maxsize=8)  # noqa: B019 - a dataset lives as long as the program, and jobs ask for the same few scenes
+    @classmethod
+    def miniature(cls, folder: Path) -> Miniature:
+        """Write the layout with a few small scenes below an empty folder; nothing where no file is read."""
+        raise NotImplementedError(f"dataset '{cls.name}' declares no miniature, so the contract test cannot read it")
+
+    @cached_property
+    def _kept(self) -> dict[str, Scene]:
+        """Whole scenes by base, the one asked for last at the end; what is kept is never handed out."""
+        return {}
+
     def scene(self, entry: str) -> Scene:
-        """The scene of one entry, cut to its window and named by the entry."""
+        """The scene of one entry, cut to its window and named by the entry; the caller may change it in place.
+
+        A base is read once for all its windows as long as :data:`KEPT_BYTES` hold it, or it is the last one.
+
+        Raises:
+            SceneError: the scene cannot be read, or the window leaves it.
+        """
         base, window = split_entry(entry)
-        scene = self.read(base)
+        whole = self._kept.pop(base, None) or self.read(base)
+        if window is None and whole.nbytes > KEPT_BYTES:
+            return whole  # it is not kept: no copy of gigabytes is needed
+        self._kept[base] = whole
+        while len(self._kept) > 1 and sum(scene.nbytes for scene in self._kept.values()) > KEPT_BYTES:
+            del self._kept[next(iter(self._kept))]
         if window is None:
-            return scene
-        if window[0].stop > scene.size[0] or window[1].stop > scene.size[1]:
-            raise SceneError(f"entry '{entry}': the window leaves scene '{base}' of {scene.size} pixels")
-        return replace(scene.crop(*window), name=entry)
+            return whole.copy()
+        if window[0].stop > whole.size[0] or window[1].stop > whole.size[1]:
+            raise SceneError(f"entry '{entry}': the window leaves scene '{base}' of {whole.size} pixels")
+        return replace(whole.crop(*window), name=entry).copy()
 
     def entries(self, split: str) -> list[str]:
         """The entries of a split.
@@ -180,13 +237,16 @@ class Dataset(ABC):
             yield self.scene(entry)
 
 
-_DATASETS: dict[str, Callable[..., Dataset]] = {}
+# --------------------------------------------------------------------------------------------------- datasets by name
+
+D = TypeVar("D", bound=Dataset)
+_DATASETS: dict[str, type[Dataset]] = {}
 
 
-def register(name: str) -> Callable:
+def register(name: str) -> Callable[[type[D]], type[D]]:
     """Class decorator: make a dataset available by name; its constructor arguments are its options."""
 
-    def add(cls: type[Dataset]) -> type[Dataset]:
+    def add(cls: type[D]) -> type[D]:
         if name in _DATASETS:
             raise ValueError(f"dataset '{name}' is registered twice")
         cls.name = name
@@ -201,17 +261,93 @@ def names() -> list[str]:
     return sorted(_DATASETS)
 
 
-def get(name: str, **options) -> Dataset:
-    """Build a dataset by name.
+def near(name: str, choices: Iterable[str]) -> str:
+    """`` Did you mean 'x'?``, or nothing where no choice is near."""
+    found = difflib.get_close_matches(name, list(choices), n=1)
+    return f" Did you mean '{found[0]}'?" if found else ""
+
+
+def registered(name: str) -> type[Dataset]:
+    """The class of a dataset.
 
     Raises:
-        SceneError: unknown name or option.
+        SceneError: unknown name.
     """
     if name not in _DATASETS:
-        near = difflib.get_close_matches(name, _DATASETS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise SceneError(f"unknown dataset '{name}'.{hint} Choices: {', '.join(names())}")
-    try:
-        return _DATASETS[name](**options)
-    except TypeError as error:
-        raise SceneError(f"dataset '{name}': {error}") from error
+        raise SceneError(f"unknown dataset '{name}'.{near(name, _DATASETS)} Choices: {', '.join(names())}")
+    return _DATASETS[name]
+
+
+def get(name: str, **options: Any) -> Dataset:
+    """Build a dataset by name.
+
+    Args:
+        name: as registered.
+        **options: arguments of its constructor, or their words on a command line (see :class:`Dataset`).
+
+    Raises:
+        SceneError: unknown name or option, or a value that is not what an option wants.
+    """
+    cls = registered(name)
+    parameters = inspect.signature(cls, eval_str=True).parameters
+    by_name = {key: each for key, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)}
+    values = {}
+    for key, value in options.items():
+        if key in by_name:
+            values[key] = _option(name, by_name[key], value)
+        elif any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+            values[key] = value
+        else:
+            choices = ", ".join(by_name) or "none"
+            raise SceneError(f"dataset '{name}': unknown option '{key}'.{near(key, by_name)} Choices: {choices}")
+    missing = [key for key, each in by_name.items() if each.default is each.empty and key not in values]
+    if missing:
+        raise SceneError(f"dataset '{name}' needs the options {', '.join(missing)}: give each as NAME=VALUE")
+    return cls(**values)
+
+
+def _option(dataset: str, option: inspect.Parameter, value: Any) -> Any:
+    """A value as the option's annotation wants it; as it is where that is no type of :data:`_KINDS`."""
+    wanted = option.annotation
+    kinds = get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+    if (value is None and type(None) in kinds) or not set(kinds) <= {*_KINDS, type(None)}:
+        return value
+    kinds = tuple(kind for kind in kinds if kind in _KINDS)
+    for kind in kinds:
+        try:
+            return _KINDS[kind][1](value)
+        except (TypeError, ValueError):
+            continue
+    words = " or ".join(_KINDS[kind][0] for kind in kinds)
+    default = "" if option.default in (None, "", option.empty) else f", such as {option.default}"
+    raise SceneError(f"dataset '{dataset}': option {option.name}={value} must be {words}{default}")
+
+
+def _text(value: Any) -> str:
+    return os.fsdecode(value)  # "2019" is a folder, too; a number that was made of it may have lost zeros
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (str, Integral)):
+        raise TypeError
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (str, Real)) or math.isnan(float(value)):
+        raise TypeError
+    return float(value)
+
+
+def _truth(value: Any) -> bool:
+    if str(value).lower() not in ("true", "false"):
+        raise ValueError
+    return str(value).lower() == "true"
+
+
+_KINDS: dict[type, tuple[str, Callable[[Any], Any]]] = {
+    str: ("text", _text),
+    int: ("a whole number", _whole),
+    float: ("a number", _number),
+    bool: ("true or false", _truth),
+}

@@ -42,10 +42,21 @@ def blocks(name: str, size: tuple[int, int], tile: int, guard: int) -> list[str]
     Raises:
         SceneError: ``tile`` or ``guard`` out of range.
     """
-    if tile < 1 or guard < 0:
-        raise SceneError(f"tile {tile}, guard {guard}: a tile has at least 1 pixel, a guard band at least 0")
+    check_blocks(tile, guard)
     tops, lefts = (range(0, side - tile + 1, tile + guard) for side in size)
     return [f"{name}[{r}:{r + tile},{c}:{c + tile}]" for r in tops for c in lefts]
+
+
+def check_blocks(tile: int, guard: int) -> None:
+    """Refuse sides of blocks and widths of guard bands that are none.
+
+    Raises:
+        SceneError: ``tile`` or ``guard`` out of range.
+    """
+    if tile < 1:
+        raise SceneError(f"tile {tile}; a block has at least 1 pixel a side")
+    if guard < 0:
+        raise SceneError(f"guard {guard}; a guard band has at least 0 pixels")
 
 
 def read_list(path: Path) -> list[str]:

@@ -9,13 +9,15 @@ The scenes are believable enough to exercise a benchmark; scores on them say not
 """
 
 import hashlib
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from datasets.aviris_bands import centers_nm
 from datasets.materials import band, leaf_water, materials, step
-from datasets.scene import Dataset, Scene, SceneError, register
+from datasets.scene import Dataset, Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest
 
 _VERSION = 1  # part of the digest: raise it whenever the same seed gives other pixels
@@ -39,11 +41,16 @@ class Synthetic(Dataset):
         seed: another seed draws other scenes.
     """
 
+    planned_without_data = True
+
     def __init__(self, size: int = 259, train: int = 4, val: int = 1, test: int = 2, seed: int = 0) -> None:
         if size < 8:
             raise SceneError(f"dataset 'synthetic': size {size}; a scene has at least 8 x 8 pixels")
         self.size, self.seed = size, seed
         self.counts = {"train": train, "val": val, "test": test}
+        for split, count in self.counts.items():
+            if count < 0:
+                raise SceneError(f"dataset 'synthetic': {split} {count}; a split has at least 0 scenes")
 
     def splits(self) -> dict[str, list[str]]:
         """As many scenes a split as asked for."""
@@ -71,8 +78,13 @@ class Synthetic(Dataset):
             centers_nm(),
             band_numbers=tuple(range(1, 225)),
             units="scaled at-sensor radiance",
-            flight="synthetic",
+            flight=f"synthetic {base}",  # every scene is a land of its own
         )
+
+    @classmethod
+    def miniature(cls, folder: Path) -> Miniature:
+        """No files; scenes of 16 x 16 pixels."""
+        return Miniature((partial(cls, size=16, train=2, val=1, test=1),))
 
 
 def draw(rng: np.random.Generator, size: int) -> np.ndarray:

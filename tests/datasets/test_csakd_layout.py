@@ -99,6 +99,8 @@ def test_wrong_tiles_are_told(tiles, tmp_path_factory):
         dataset.splits()
     with pytest.raises(SceneError, match="lists 'random'; choices: authors, flight"):
         datasets.get("csakd-tiles", lists="random")
+    with pytest.raises(SceneError, match=r"flight_pattern 'f\[' is no regular expression"):
+        datasets.get("csakd-tiles", flight_pattern="f[")
     with pytest.raises(SceneError, match=r"flight_pattern.*lists=authors"):
         datasets.get("csakd-tiles", root=str(root), lists="flight", flight_pattern="r1[0-9]").splits()
     empty = tmp_path_factory.mktemp("empty")

@@ -126,14 +126,31 @@ def test_geotiff_without_the_package(tmp_path, monkeypatch):
         read_cube(tmp_path / "a.tif")
 
 
-def test_224_bands_are_aviris(tmp_path):
+def test_224_bands_are_aviris_where_somebody_says_so(tmp_path):
     cube = np.random.default_rng(0).random((2, 3, 224))
     np.save(tmp_path / "a.npy", cube)
-    _, words = read_cube(tmp_path / "a.npy")
+    with pytest.raises(SceneError, match=r"a\.npy: 224 bands and.*a\.wavelengths\.csv.*if it is AVIRIS, say sensor=aviris"):
+        read_cube(tmp_path / "a.npy")
+    _, words = read_cube(tmp_path / "a.npy", "aviris")
     np.testing.assert_array_equal(words["wavelengths"], centers_nm())
     assert words["band_numbers"] == tuple(range(1, 225))
-    np.savez(tmp_path / "b.npz", cube=cube, wavelength_nm=np.linspace(420, 2450, 224))  # another sensor
-    assert "band_numbers" not in read_cube(tmp_path / "b.npz")[1]
+    words["wavelengths"][0] = 0  # the table itself stays as it is
+    assert centers_nm()[0] == 383.15
+    np.save(tmp_path / "c.npy", cube[..., :200])
+    with pytest.raises(SceneError, match=r"c\.npy: 200 bands.*sensor=aviris is not it: that has 224"):
+        read_cube(tmp_path / "c.npy", "aviris")
+
+
+def test_wavelengths_tell_aviris(tmp_path):
+    """A later calibration lies up to 19.4 nm off the table (365.93 nm for band 1); EnMAP has 224 bands from 418 to 2445 nm."""
+    cube = np.random.default_rng(0).random((2, 3, 224))
+    np.savez(tmp_path / "a.npz", cube=cube, wavelength_nm=centers_nm() - 19.4)
+    assert read_cube(tmp_path / "a.npz")[1]["band_numbers"] == tuple(range(1, 225))
+    for first, last in ((418, 2445), (400, 2500), (380, 2500)):
+        np.savez(tmp_path / "b.npz", cube=cube, wavelength_nm=np.linspace(first, last, 224))
+        for sensor in ("", "aviris"):  # what a file says itself is not overruled
+            _, words = read_cube(tmp_path / "b.npz", sensor)
+            assert "band_numbers" not in words and words["wavelengths"][-1] == last
 
 
 def test_band_table():
@@ -187,7 +204,7 @@ def save_half_header(path):
     [
         ("a.npz", save_two_cubes, ["2 three-dimensional", "first (3, 5, 4)", "'cube'"]),
         ("a.mat", save_flat, ["0 three-dimensional", "image (3, 5)"]),
-        ("a.npy", save_no_wavelengths, ["4 bands", "nanometres", "a.wavelengths.csv", "224"]),
+        ("a.npy", save_no_wavelengths, ["4 bands", "nanometres", "a.wavelengths.csv"]),
         ("a.npz", save_complex, ["complex128", "real"]),
         ("a.npz", save_bad_wavelengths, ["wavelengths", "positive"]),
         ("a.hdr", save_header_alone, ["no raw file", "a.raw", "a.img"]),
@@ -261,3 +278,8 @@ def test_data_root(tmp_path, monkeypatch):
     with pytest.raises(SceneError, match=r"nowhere.*HSFUSION_DATA"):
         data_root(None)
     assert data_root(tmp_path) == tmp_path
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "cubes").mkdir()
+    assert data_root("~/cubes") == tmp_path / "cubes"
+    monkeypatch.setenv("HSFUSION_DATA", "~/cubes")
+    assert data_root(None) == tmp_path / "cubes"

@@ -1,11 +1,15 @@
 """A folder of cubes, and the dealing of scenes and blocks to splits."""
 
+import os
 from itertools import chain, combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import datasets
+import datasets.folder
+from datasets.aviris_bands import centers_nm
 from datasets.scene import SceneError, split_entry
 from datasets.splitting import blocks, deal, read_list
 
@@ -88,6 +92,58 @@ def test_digest_follows_content_and_splits(folder):
     assert len({before, changed, digest()}) == 3
 
 
+def test_files_are_hashed_once_a_process(folder, monkeypatch):
+    hashed = []
+    whole = datasets.folder.file_digest
+    monkeypatch.setattr(datasets.folder, "file_digest", lambda path: hashed.append(path.name) or whole(path))
+    for path in folder.rglob("*.npz"):
+        os.utime(path, (1e9, 1e9))
+    digests = {datasets.get("folder", root=str(folder), seed=seed).digest() for seed in (0, 0, 1, 2)}
+    assert len(digests) > 1 and sorted(hashed) == ["one.npz", *(f"scene_{i}.npz" for i in range(6))]
+    stat = (folder / "scene_1.npz").stat()
+    save(folder / "scene_1.npz", seed=50)  # other bytes of the same number, with the old times set again
+    assert (folder / "scene_1.npz").stat().st_size == stat.st_size
+    os.utime(folder / "scene_1.npz", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert datasets.get("folder", root=str(folder)).digest() not in digests and hashed[7:] == ["scene_1.npz"]
+
+
+def test_a_file_changed_within_a_clock_tick_is_looked_at_again(tmp_path):
+    seen = []
+    for i in range(200):
+        (tmp_path / "a").write_bytes(bytes([i]))
+        seen.append(datasets.folder._once(Path.read_bytes, tmp_path / "a"))
+    assert seen == [bytes([i]) for i in range(200)]
+    looks = []
+    os.utime(tmp_path / "a")  # now: on a coarse clock the next change could leave the same times
+    for _ in range(2):
+        datasets.folder._once(looks.append, tmp_path / "a")
+    assert len(looks) == 2
+    os.utime(tmp_path / "a", (1e9, 1e9))
+    for _ in range(2):
+        datasets.folder._once(looks.append, tmp_path / "a")
+    assert len(looks) == 3
+
+
+def test_sensor_of_cubes_without_wavelengths(tmp_path):
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", np.random.default_rng(i).random((2, 3, 224)))
+    plain, told = (datasets.get("folder", root=str(tmp_path), sensor=sensor) for sensor in ("", "aviris"))
+    assert plain.digest() != told.digest() and plain.splits() == told.splits()
+    with pytest.raises(SceneError, match=r"0\.npy: 224 bands and no wavelengths.*sensor=aviris"):
+        plain.scene("0.npy")
+    np.testing.assert_array_equal(told.scene("0.npy").wavelengths, centers_nm())
+    with pytest.raises(SceneError, match=r"sensor 'avirs'; choices: aviris\. Did you mean 'aviris'"):
+        datasets.get("folder", sensor="avirs")
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path):
+    save(tmp_path / "scène.npz")
+    assert list(datasets.get("folder", root=str(tmp_path)).paths) == ["scène.npz"]
+    (tmp_path / "scène.npz").rename(tmp_path / os.fsdecode(b"sc\xe9ne.npz"))
+    with pytest.raises(SceneError, match=r"'sc\\udce9ne\.npz' is not UTF-8.*rename"):
+        datasets.get("folder", root=str(tmp_path)).splits()
+
+
 def test_wrong_folders_are_told(tmp_path):
     (tmp_path / "notes.txt").write_text("no cube")
     with pytest.raises(SceneError) as caught:
@@ -103,8 +159,11 @@ def test_wrong_folders_are_told(tmp_path):
         datasets.get("folder", root=str(tmp_path)).read("b.npz")
     with pytest.raises(SceneError, match="split_by 'tiles'; choices: scene, blocks"):
         datasets.get("folder", split_by="tiles")
-    with pytest.raises(SceneError, match="tile 0"):
-        blocks("s", (9, 9), 0, 1)
+    for options, said in (({"tile": 0}, "tile 0"), ({"tile": -8}, "tile -8"), ({"guard": -1}, "guard -1")):
+        with pytest.raises(SceneError, match=said):
+            datasets.get("folder", root=str(tmp_path), **options)
+        with pytest.raises(SceneError, match=said):
+            blocks("s", (9, 9), **{"tile": 1, "guard": 0} | options)
 
 
 def test_deal_and_lists(tmp_path):
@@ -118,11 +177,3 @@ def test_deal_and_lists(tmp_path):
     assert read_list(tmp_path / "list.txt") == ["a", "b[0:4,0:8]"]
     with pytest.raises(SceneError, match=r"none\.txt.*missing"):
         read_list(tmp_path / "none.txt")
-
-
-def test_unknown_dataset_and_option_are_told():
-    with pytest.raises(SceneError, match=r"unknown dataset 'sintetic'.*Did you mean 'synthetic'.*aviris, csakd-tiles"):
-        datasets.get("sintetic")
-    with pytest.raises(SceneError, match=r"dataset 'folder'.*colour"):
-        datasets.get("folder", colour="red")
-    assert datasets.names() == ["aviris", "csakd-tiles", "folder", "synthetic"]

@@ -49,11 +49,13 @@ def test_options_and_splits():
         dataset.read("nosuch")
     with pytest.raises(SceneError, match="size 4"):
         datasets.get("synthetic", size=4)
+    with pytest.raises(SceneError, match="val -1; a split has at least 0"):
+        datasets.get("synthetic", val=-1)
 
 
 def test_scene_words(scene):
     assert scene.cube.dtype == torch.float32 and scene.cube.min() == 0 and scene.cube.max() == 1
-    assert scene.band_numbers == tuple(range(1, 225)) and scene.flight == "synthetic"
+    assert scene.band_numbers == tuple(range(1, 225)) and scene.flight == "synthetic train_0"
     np.testing.assert_array_equal(scene.wavelengths, NM)
 
 
