@@ -21,12 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import keys, sensors
-from datasets.aviris_bands import KEPT_172, centers_nm
+from datasets.aviris_bands import KEPT_172, is_aviris
 from datasets.scene import Scene, SceneError
 from methods.responses import Told, gaussian_psf
 
 BANDS = ("aviris-172", "auto", "all")
-SAME_SENSOR_NM = 8.0  # 224 bands whose centres lie this near to AVIRIS's are AVIRIS's: calibrations differ by less
 
 
 @dataclass(frozen=True)
@@ -264,10 +263,9 @@ class Protocol:
 
 def aviris_numbers(scene: Scene) -> tuple[int, ...]:
     """AVIRIS band numbers of a scene's bands: those it came with, or 1 to 224 where its bands are AVIRIS's; else none."""
-    if scene.band_numbers or scene.bands != len(centers_nm()):
+    if scene.band_numbers or not is_aviris(scene.wavelengths):
         return scene.band_numbers
-    same = np.abs(np.asarray(scene.wavelengths) - centers_nm()).max() < SAME_SENSOR_NM
-    return tuple(range(1, scene.bands + 1)) if same else ()
+    return tuple(range(1, scene.bands + 1))
 
 
 def blur_decimate(cube: Tensor, psf: Tensor, ratio: int, phase: int, boundary: str) -> Tensor:

@@ -6,7 +6,7 @@ rows are marked as those of the code as it is, with the evidence beside them. No
 
 Rows of trained networks whose parameters are not on this machine, and of methods that take minutes an image, cannot be
 measured so. Where the method's own code is unchanged and only the harness around it is not, other methods' rows of the
-same split, scenario and MSI bands stand for it: at least two that were measured again, all of them equal.
+same split, scenario and MSI bands stand for it: at least two that were measured again, now or earlier, all of them equal.
 """
 
 from __future__ import annotations
@@ -44,6 +44,9 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     stale = [job for job in jobs if store.state(root, job) == "stale"]
     order = {"train": 0, "cost": 1, "score": 2}
     witnesses: dict[tuple[Any, ...], list[tuple[str, float]]] = {}
+    for job in jobs:
+        if job.kind == "score" and shown_equal(job, root):
+            witnesses.setdefault(cell(job), []).append((job.method, 0.0))
     waiting = []
     for job in sorted(stale, key=lambda job: order[job.kind]):  # stable: scores stay in the order of the plan
         changed = set(store.held(root, job).changed)
@@ -70,6 +73,13 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
         if equal:
             store.stamp(root, job, evidence(changed, words))
         yield job, equal, words
+
+
+def shown_equal(job: Job, root: Path) -> bool:
+    """Whether a score's rows are older than the code around it and were measured again under it, and equal."""
+    there = store.held(root, job)
+    parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
+    return there.state == "done" and parts >= HARNESS
 
 
 def only_harness(changed: set[str]) -> bool:

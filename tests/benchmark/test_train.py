@@ -270,11 +270,11 @@ def test_the_moving_average_is_what_is_kept(tmp_path):
         states.append({name: {key: value.detach().clone() for key, value in model.named_parameters()}
                        for name, model in training.models.items()})
         kept = training.parameters() if len(states) == 3 else None
-    for name, key in ((name, key) for name in states[0] for key in states[0][name]):
-        expected = states[0][name][key]
-        for state in states[1:]:
-            expected = decay * expected + (1 - decay) * state[name][key]
-        assert torch.allclose(kept[f"{name}/{key}"], expected, atol=1e-7)
+    first, second, third = states
+    for name, parameters in first.items():
+        for key, value in parameters.items():
+            expected = decay * (decay * value + (1 - decay) * second[name][key]) + (1 - decay) * third[name][key]
+            assert torch.allclose(kept[f"{name}/{key}"], expected, atol=1e-7)
     _, whole, _ = run(tmp_path / "t", job(ema=decay, steps=3))
     assert same(whole, kept)
 

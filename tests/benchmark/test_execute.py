@@ -1,0 +1,219 @@
+"""Running a plan: whose parameters a score may use, what a method cannot touch, and what is measured again."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+
+from benchmark import metrics, refresh, rows, store
+from benchmark.evaluate import measured
+from benchmark.execute import NoWeightsError, execute, pending, weights_of
+from benchmark.plan import Job, plan
+from benchmark.protocol import CLEAN, noise
+from benchmark.studies import STUDIES
+from datasets import Scene
+from methods import create, registry
+from methods.tasks import HOKD
+
+NAMES = ("s3rnet-teacher", "s3rnet-student")
+STUDY = dataclasses.replace(
+    STUDIES["quick"], methods=("bicubic", "gsa", *NAMES), msi_bands=(4,), scenarios=(CLEAN, noise("both", 30)),
+    dataset_options={"size": 32, "train": 2, "val": 1, "test": 2}, cost_lr_size=4,
+    protocol=dataclasses.replace(STUDIES["quick"].protocol, hr_size=32), training={"steps": 2, "batch": 1, "crop": 16},
+    arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in NAMES},
+)
+FABRIC = Fabric(accelerator="cpu", devices=1)
+
+
+def jobs_of(**words):
+    """A fresh plan without costs: sources are read anew."""
+    return [job for job in plan(dataclasses.replace(STUDY, **words), "cpu") if job.kind != "cost"]
+
+
+def table(root, jobs):
+    return store.read(root, jobs, "score").set_index(["method", "scenario", "image"])["psnr_db"]
+
+
+def scores_of(jobs, method):
+    return [job for job in jobs if job.kind == "score" and job.method == method]
+
+
+@pytest.fixture
+def other_code(monkeypatch):
+    """A function that changes a part of the code of a method, as an edit of its file would."""
+    original = Job.source.func
+
+    def change(name, part="method"):
+        def source(self):
+            found = original(self)
+            if name in self.names and part in found:
+                found = found | {part: "0" * 16}
+            return found
+
+        monkeypatch.setattr(Job, "source", property(source))
+
+    return change
+
+
+def test_weights_belong_to_the_code_that_made_them(tmp_path, other_code):
+    jobs = jobs_of()
+    assert execute(jobs, tmp_path, FABRIC) == []
+    before = table(tmp_path, jobs)
+    (lost,) = (job for job in scores_of(jobs, "s3rnet-student") if job.scenario == CLEAN)
+    (store.folder(tmp_path, lost) / "rows.csv").unlink()
+    other_code("s3rnet-teacher")  # the student was trained beside it
+    jobs = jobs_of()
+    states = {store.state(tmp_path, job) for name in NAMES for job in scores_of(jobs, name)}
+    assert states == {"stale", "unfinished"}
+    assert [job.label for job in execute(jobs, tmp_path, FABRIC)] == [lost.label]
+    assert "its training is of other code (method changed since)" in store.failure(tmp_path, lost)[1]
+    assert execute(jobs, tmp_path, FABRIC, redo_stale=True) == []
+    assert {store.state(tmp_path, job) for job in jobs} == {"done"}
+    assert table(tmp_path, jobs).equals(before)  # the same code in truth: the same numbers, trained again
+
+
+def test_a_training_that_fails_is_never_scored(tmp_path, monkeypatch):
+    forward = HOKD.forward
+    monkeypatch.setattr(HOKD, "forward", lambda self, batch: {"loss": forward(self, batch)["loss"]})
+    jobs = jobs_of(methods=NAMES, scenarios=(CLEAN,))
+    assert len(execute(jobs, tmp_path, FABRIC)) == 3
+    assert store.read(tmp_path, jobs, "score").empty
+    assert "its training is failed" in store.failure(tmp_path, scores_of(jobs, "s3rnet-student")[0])[1]
+
+
+def test_parameters_alone_are_no_training(tmp_path):
+    (job,) = scores_of(jobs_of(scenarios=(CLEAN,)), "s3rnet-student")
+    place = store.begin(tmp_path, job.training)
+    save_file({"x": torch.ones(1)}, place / "model.safetensors")
+    with pytest.raises(NoWeightsError, match="its training is unfinished"):
+        weights_of(job, tmp_path)
+
+
+def test_a_method_cannot_touch_what_the_next_one_sees(tmp_path, monkeypatch):
+    class Vandal:
+        def __call__(self, lr_hsi, hr_msi):
+            lr_hsi.zero_()
+            hr_msi.zero_()
+            torch.set_num_threads(7)
+            torch.set_default_dtype(torch.float64)
+            torch.manual_seed(5)
+            return torch.zeros(1, lr_hsi.shape[1], *hr_msi.shape[2:])
+
+    jobs = jobs_of(methods=("bicubic",))
+    execute(jobs, tmp_path / "alone", FABRIC)
+    monkeypatch.setitem(registry._METHODS, "gsa", dataclasses.replace(registry.card("gsa"), build=lambda: Vandal()))
+    both = jobs_of(methods=("gsa", "bicubic"))
+    threads, state = torch.get_num_threads(), torch.get_rng_state()
+    execute(both, tmp_path / "after", FABRIC)
+    assert torch.get_num_threads() == threads and torch.get_default_dtype() == torch.float32
+    assert torch.equal(torch.get_rng_state(), state)
+    assert table(tmp_path / "after", scores_of(both, "bicubic")).equals(table(tmp_path / "alone", jobs))
+
+
+def test_an_oracle_cannot_touch_the_reference():
+    class Oracle:
+        oracle = True
+        card = dataclasses.replace(registry.card("bicubic"), oracle=True)
+
+        def __call__(self, lr_hsi, hr_msi, reference):
+            return reference.mul_(0)
+
+    scene = STUDY.data.scene("test_0")
+    reference, seen = STUDY.protocol.look(scene, 4)
+    before = reference.cube.clone()
+    values, _ = measured(Oracle(), reference, seen, 4, torch.device("cpu"))
+    assert torch.equal(reference.cube, before) and values["psnr_db"] < 20
+
+
+def test_a_band_that_is_constant_in_the_reference_leaves_the_scores():
+    generator = torch.Generator().manual_seed(0)
+    cube = torch.rand(6, 32, 32, generator=generator)
+    cube[2] = 0.5
+    reference = Scene("s", cube, torch.linspace(460, 890, 6).numpy(), 0.0, 10.0)
+    rows_of_four = tuple(tuple(float(i == j) for j in range(6)) for i in range(4))
+    protocol = dataclasses.replace(STUDY.protocol, bands="all", srf=rows_of_four)
+    _, seen = protocol.look(reference, 4)
+    model = create("bicubic", bands=6, msi_bands=4)
+    values, _ = measured(model, reference, seen, 4, torch.device("cpu"))
+    estimate = registry.fuse(model, seen.lr_hsi[None], seen.hr_msi[None])[0]
+    others = [0, 1, 3, 4, 5]
+    by_hand = [10 * math.log10(cube[b].max() ** 2 / (estimate[b] - cube[b]).double().square().mean()) for b in others]
+    assert values["psnr_db"] == pytest.approx(sum(by_hand) / 5, abs=1e-5)
+    assert metrics.psnr(estimate, cube).item() > values["psnr_db"] + 5  # what it would lift the mean by
+
+
+def test_rescoring_measures_a_new_metric_and_trains_nothing(tmp_path, monkeypatch):
+    jobs = jobs_of()
+    execute(jobs, tmp_path, FABRIC)
+    trained = {path: path.read_bytes() for path in tmp_path.glob("*/train-*/*") if path.is_file()}
+    before = table(tmp_path, jobs)
+    worst = metrics.Metric("Worst", lambda estimate, reference: (estimate - reference).abs().amax((-3, -2, -1)), "lower", "", 4)
+    monkeypatch.setitem(metrics.METRICS, "worst", worst)
+    jobs = jobs_of()
+    assert {store.state(tmp_path, job) for job in jobs} == {"done"} and pending(jobs, tmp_path) == []
+    assert execute(jobs, tmp_path, FABRIC, rescore=True) == []
+    assert not store.read(tmp_path, jobs, "score")["worst"].isna().any() and table(tmp_path, jobs).equals(before)
+    assert trained == {path: path.read_bytes() for path in tmp_path.glob("*/train-*/*") if path.is_file()}
+    for path in tmp_path.glob("*/train-*/model.safetensors"):
+        path.unlink()
+    failed = execute(jobs, tmp_path, FABRIC, rescore=True)
+    assert {job.method for job in failed} == set(NAMES)
+    assert "not on this machine" in store.failure(tmp_path, failed[0])[1]
+    assert table(tmp_path, jobs).equals(before)  # rows that cannot be measured again stay
+
+
+def test_refresh_marks_what_is_equal_and_nothing_else(tmp_path, other_code):
+    jobs = jobs_of()
+    execute(jobs, tmp_path, FABRIC)
+    wrong = store.folder(tmp_path, scores_of(jobs, "gsa")[0]) / "rows.csv"
+    (first, *rest) = rows.read(wrong).to_dict("records")
+    rows.write(wrong, [first | {"psnr_db": first["psnr_db"] + 1e-4}, *rest])
+    other_code("gsa")
+    verdicts = {job.label: (fresh, words) for job, fresh, words in refresh.refresh(jobs_of(), tmp_path, FABRIC)}
+    assert [fresh for fresh, _ in verdicts.values()] == [False, True]
+    assert "NOT equal: psnr_db" in next(iter(verdicts.values()))[1]
+    states = [store.state(tmp_path, job) for job in scores_of(jobs_of(), "gsa")]
+    assert states == ["stale", "done"]
+    words = json.loads((store.folder(tmp_path, scores_of(jobs, "gsa")[1]) / "job.json").read_text())
+    assert words["refreshed"][0]["parts"] == ["method"] and "image test_" in words["refreshed"][0]["evidence"]
+
+
+def test_refresh_repeats_a_training_to_its_first_epoch(tmp_path, other_code):
+    jobs = jobs_of(training={"steps": 4, "batch": 1, "crop": 16, "log_every": 2}, scenarios=(CLEAN,))
+    execute(jobs, tmp_path, FABRIC)
+    other_code("s3rnet-teacher")
+    again = jobs_of(training={"steps": 4, "batch": 1, "crop": 16, "log_every": 2}, scenarios=(CLEAN,))
+    found = {job.kind: words for job, fresh, words in refresh.refresh(again, tmp_path, FABRIC) if fresh}
+    assert "2 steps of training measured again: equal" in found["train"] and "image test_0" in found["score"]
+    assert {store.state(tmp_path, job) for job in again} == {"done"}
+
+
+def test_refresh_without_parameters_needs_two_others_of_the_same_cell(tmp_path, other_code, monkeypatch):
+    jobs = jobs_of(scenarios=(CLEAN,))
+    execute(jobs, tmp_path, FABRIC)
+    for path in tmp_path.glob("*/train-*/model.safetensors"):
+        path.unlink()
+    original = Job.source.func
+    moved = dict.fromkeys(refresh.HARNESS, "0" * 16)
+    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | (moved if self.kind == "score" else {})))
+
+    def refreshed(*methods):
+        few = [job for job in jobs_of(scenarios=(CLEAN,)) if job.method in methods]
+        return {job.method: (fresh, words) for job, fresh, words in refresh.refresh(few, tmp_path, FABRIC)}
+
+    found = refreshed("bicubic", *NAMES)
+    assert [fresh for fresh, _ in found.values()] == [True, False, False]
+    assert "1 others were (bicubic)" in found["s3rnet-teacher"][1]
+    found = refreshed("bicubic", "gsa", *NAMES)  # bicubic was measured again above
+    assert all(fresh for fresh, _ in found.values()) and "equal around it: bicubic, gsa" in found["s3rnet-student"][1]
+
+
+def test_weights_of_another_seed_are_other_weights(tmp_path):
+    jobs = jobs_of(methods=NAMES, scenarios=(CLEAN,), seeds=(0, 1))
+    execute(jobs, tmp_path, FABRIC)
+    first, second = (load_file(store.folder(tmp_path, job) / "model.safetensors") for job in jobs if job.kind == "train")
+    assert any(not torch.equal(first[key], second[key]) for key in first)
