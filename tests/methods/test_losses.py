@@ -1,18 +1,15 @@
 """Loss terms against recordings of the release and against plain loops."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
-from benchmark.fidelity.recordings import probe
+from benchmark.fidelity.recordings import load_case, probe
 from methods import losses
 
 
 @pytest.mark.golden
 def test_release_forms_are_the_release_s():
-    recorded = json.loads((Path(__file__).parents[2] / "benchmark/fidelity/golden/s3rnet_metrics_losses.json").read_text())["losses"]
+    recorded = load_case("s3rnet_metrics_losses")["losses"]
     y = 2 * probe("l1_y", (2, 172, 16, 16)) - 1
     estimate = y + 0.4 * (probe("l1_e", (2, 172, 16, 16)) - 0.5)
     student = 4 * probe("l1_fs", (2, 172, 16, 16)) - 2
