@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -224,8 +225,8 @@ def estimate_responses(args: argparse.Namespace) -> int:
     found = responses(pair, args.estimator)
     with store.writing(out, "--out"):
         out.mkdir(parents=True, exist_ok=True)
-        np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths,
-                 **{key: np.asarray(value) for key, value in found._asdict().items()})
+        np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths, psf=found.psf.numpy(), srf=found.srf.numpy(),
+                 phase=found.phase)
     for band, row in enumerate(found.srf):
         top = int(row.argmax())
         where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
@@ -244,7 +245,8 @@ def measure(args: argparse.Namespace) -> int:
     chosen = study_of(args)
     if kind == "cpu" and chosen.precision == "16-mixed":
         raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
-    fabric = Fabric(accelerator=kind, devices=1, precision=chosen.precision)
+    precision: Any = chosen.precision
+    fabric = Fabric(accelerator=kind, devices=1, precision=precision)
     jobs = plan(chosen, device_name(fabric.device), costs_only=args.command == "complexity")
     if args.command == "report":
         print(render_study(chosen, jobs, args.results, args.reports))

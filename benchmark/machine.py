@@ -73,14 +73,14 @@ def code_version() -> dict[str, Any]:
     ``revision`` is ``"unknown"`` where there is no git, no repository, or one whose top is not this checkout; ``dirty``
     (tracked files of the code differ) and ``untracked`` (files of the code that git does not know) then are, too.
     """
-    unknown = {"revision": "unknown", "dirty": "unknown", "untracked": "unknown"}
+    known: dict[str, Any] = {"revision": "unknown", "dirty": "unknown", "untracked": "unknown"}
     top, revision = _git("rev-parse", "--show-toplevel"), _git("rev-parse", "HEAD")
     status = _git("status", "--porcelain", "--untracked-files=all", "--", *CODE)
     if top and revision and status is not None and Path(top).resolve() == ROOT:
         lines = status.splitlines()
         untracked = sum(line.startswith("??") for line in lines)
-        unknown = {"revision": revision, "dirty": len(lines) > untracked, "untracked": untracked}
-    return unknown | {"torch": torch.__version__}
+        known = {"revision": revision, "dirty": len(lines) > untracked, "untracked": untracked}
+    return known | {"torch": torch.__version__}
 
 
 def _git(*words: str) -> str | None:

@@ -9,11 +9,12 @@ import importlib.util
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from benchmark.plan import Label, PlanError, Study
 from benchmark.protocol import CLEAN, PAPER, noise
 from methods import available, card
-from methods.registry import near
+from methods.registry import Recipe, near
 
 METHODS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")
 SNR_DB = (45, 40, 35, 30, 25)
@@ -22,12 +23,21 @@ ROBUSTNESS = (CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") fo
 # Widths and depths of the quick profile: the same network with an eighth of its channels and fewer groups.
 SMALL = {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16, "depths": (1, 1, 1, 1)}}
 
+
+
+def schedule_of(name: str) -> str | tuple[str, ...]:
+    """The published schedule of a network that is trained in one stage."""
+    recipe = next(iter(card(name).recipes.values()))
+    assert isinstance(recipe, Recipe)
+    return recipe.schedule
+
+
 # Of the budget profile: what a step costs a CPU differs by a factor of 400. The dearest keep their published schedule.
-FEWER_STEPS = {
+FEWER_STEPS: dict[str, dict[str, Any]] = {
     "hyper-transformer": {"steps": 400, "lr": 1e-4},
     "hyper-refiner": {"steps": 300, "batch": 2},
     **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "s3rnet-teacher", "s3rnet-student", "sspsr")},
-    **{name: {"steps": steps, "log_every": 25, "schedule": next(iter(card(name).recipes.values())).schedule}
+    **{name: {"steps": steps, "log_every": 25, "schedule": schedule_of(name)}
        for name, steps in (("fusion-mamba", 100), ("pzres-net", 100), ("qrcode", 100), ("s3rnet-igarss", 100),
                            ("s3rnet-teacher-large", 100), ("s3rnet-student-large", 100), ("dhif-net", 40))},
 }

@@ -125,7 +125,7 @@ class Training:
         groups = parameter_groups(self.groups_of(), recipe)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
             groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
-        self.optimizer = self.fabric.setup_optimizers(optimizer)
+        self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         self.averages = {name: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
                          for name, model in self.models.items()} if recipe.ema is not None else {}
         # The draw of a loader that has no generator of its own: trainings of the time before it had one are repeated.
@@ -386,7 +386,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         came.append(number)
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(came)
     finally:

@@ -94,7 +94,7 @@ class StickBreaking(torch.autograd.Function):
         return codes
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Of what is left after stick j the loss has the derivative r_j = v_j+1 g_j+1 + (1 - v_j+1) r_j+1."""
         logits, inverse, u, log_v, v, codes = ctx.saved_tensors
         (gradient,) = gradients

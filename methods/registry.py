@@ -244,7 +244,7 @@ def card(label: str) -> Method:
 
 
 def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.Tensor | None = None,
-           srf: torch.Tensor | None = None, phase: int | None = None, **overrides) -> Any:
+           srf: torch.Tensor | None = None, phase: int | None = None, **overrides: Any) -> Any:
     """Build a method.
 
     Args:

@@ -1,4 +1,4 @@
-"""The linear model behind model-based fusion: PSF, its transfer function, and the toolbox's Gaussian decimation.
+"""The linear model behind model-based fusion: what a method is told of it, transfer functions, Gaussian decimation.
 
 An LR-HSI is the HR-HSI correlated with a PSF and decimated from ``phase`` on, an HR-MSI its product with the SRF.
 """

@@ -21,7 +21,7 @@ Departures and quirks:
 * The scaled channels are literals 16, 32, 64 in the release: half the width at its only width, dim 32.
 * The input layers have a BatchNorm, the ResBlocks a GroupNorm; ``raise_ms_dim``, ``raise_pan_dim``, ``conv_x_t`` and
   the ``maxpool_conv`` and ``up0`` of U2Net are built but never run: see ``unused``.
-* Published weights are an exponential moving average (0.9999) of the trained ones; averaging is the trainer's matter.
+* The weights kept are an exponential moving average (0.9999) of the trained ones, as published: ``ema`` of the recipe.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class Denoising(Task):
                                epochs=250, batch=20, crop=64, augment=(), ema=0.9999)},
     small={"dim": 32, "steps": 2},
     note="denoiser as released; sampling keeps the residual and the times it was trained with, which the release "
-         "confuses; the release's weight averaging (0.9999) is not part of the network",
+         "confuses; the release's weight averaging (0.9999) is a part of its recipe",
 )
 def build(bands: int, msi_bands: int, ratio: int, dim: int = 32, model_channels: int = 128,
           sampling: str = "consistent", steps: int = 10, tile: int = 64, overlap: int = 16, seed: int = 0) -> SSNet:

@@ -1,4 +1,4 @@
-"""Every recipe of every supervised method runs in the one training loop, all its stages, and moves the parameters."""
+"""Every recipe of every supervised method runs in the one loop, all its stages, moves the parameters and resumes exactly."""
 
 import dataclasses
 import math
@@ -12,35 +12,58 @@ from safetensors.torch import load_file
 
 from benchmark.plan import Job
 from benchmark.studies import STUDIES
-from benchmark.train import train
+from benchmark.train import Training, train
 from methods import available, card, create
-from tests.methods.test_contract import arguments
 
 CASES = sorted({(tuple(stages[0].trains if isinstance(stages, tuple) else stages.trains), recipe)
                 for name in available("supervised") for recipe, stages in card(name).recipes.items()})
+FABRIC = Fabric(accelerator="cpu", devices=1)
+
+
+@pytest.fixture(scope="module")
+def cubes(tmp_path_factory):
+    """Four scenes of twelve bands that Landsat TM 1-4 can be made of."""
+    folder = tmp_path_factory.mktemp("cubes")
+    for i in range(4):
+        cube = np.random.default_rng(i).uniform(1, 1000, (36, 36, 12))
+        np.savez(folder / f"{i}.npz", cube=cube, wavelength_nm=np.linspace(460, 890, 12))
+    return folder
+
+
+def job_of(names, recipe, cubes):
+    quick = STUDIES["quick"]
+    study = dataclasses.replace(
+        quick, methods=names, recipe=recipe, dataset="folder", dataset_options={"root": str(cubes)},
+        protocol=dataclasses.replace(quick.protocol, hr_size=32, bands="all"),
+        training={"steps": 4, "batch": 2, "crop": 32, "log_every": 1}, arguments={name: card(name).small for name in names},
+    )
+    return Job("train", study, names, 4)
 
 
 @pytest.mark.parametrize("names, recipe", CASES, ids=lambda value: value if isinstance(value, str) else "+".join(value))
-def test_recipe_trains(names, recipe, tmp_path):
-    (tmp_path / "cubes").mkdir()
-    for i in range(4):  # twelve bands that Landsat TM 1-4 can be made of
-        cube = np.random.default_rng(i).uniform(1, 1000, (36, 36, 12))
-        np.savez(tmp_path / "cubes" / f"{i}.npz", cube=cube, wavelength_nm=np.linspace(460, 890, 12))
-    quick = STUDIES["quick"]
-    study = dataclasses.replace(
-        quick, methods=names, recipe=recipe, dataset="folder", dataset_options={"root": str(tmp_path / "cubes")},
-        protocol=dataclasses.replace(quick.protocol, hr_size=32, bands="all"),
-        training={"steps": 4, "batch": 2, "crop": 32, "log_every": 1}, arguments={name: arguments(name) for name in names},
-    )
-    job = Job("train", study, names, 4)
-    rows = train(job, tmp_path, Fabric(accelerator="cpu", devices=1), lambda line: None)
+def test_recipe_trains_and_resumes_to_the_same_bytes(names, recipe, cubes, tmp_path):
+    job = job_of(names, recipe, cubes)
+    rows = train(job, tmp_path, FABRIC, lambda line: None)
     assert [row["method"] for row in rows] == list(names)
     assert all(row["steps"] == 4 and math.isfinite(row["loss"]) and math.isfinite(row["val_psnr_db"]) for row in rows)
-    assert set(pd.read_csv(tmp_path / "train.csv")["step"]) == {1, 2, 3, 4}
+    curve = pd.read_csv(tmp_path / "train.csv")
+    assert set(curve["step"]) == {1, 2, 3, 4} and set(curve[curve["quantity"] == "lr"]["method"]) == set(names)
     torch.manual_seed(0)
     trained = load_file(tmp_path / "model.safetensors")
     for name in names:
-        model = create(name, bands=12, msi_bands=4, **arguments(name))
+        model = create(name, bands=12, msi_bands=4, **card(name).small)
         moved = [key for key, value in model.state_dict().items() if not torch.equal(value, trained[f"{name}/{key}"])]
         assert moved
         model.load_state_dict({key: trained[f"{name}/{key}"] for key in model.state_dict()})
+
+    parts = Training(job, FABRIC)
+    steps = parts.run()
+    next(steps)
+    torch.save(parts.state(), tmp_path / "state")
+    torch.rand(3)  # whatever was drawn meanwhile
+    resumed = Training(job, FABRIC)
+    resumed.restore(torch.load(tmp_path / "state", weights_only=False))
+    for _ in resumed.run():
+        pass
+    assert {key: value.tolist() for key, value in resumed.parameters().items()} == \
+        {key: value.tolist() for key, value in trained.items()}

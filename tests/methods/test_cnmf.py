@@ -1,5 +1,6 @@
 """CNMF against recorded outputs of the reference toolbox and against its passes written out one by one."""
 
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,28 +16,19 @@ from methods.registry import MethodError
 from methods.resample import resize
 from methods.responses import gaussian_decimate
 from methods.unmixing import spa
+from tests.methods import images
 
 GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 METRICS = {"psnr_db": "psnr", "sam_deg": "sam", "rmse_unit": "rmse", "ergas": "ergas"}
-
-
-def random_pair(seed=0, bands=7, msi_bands=4, low=(6, 5), ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *low, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, low[0] * ratio, low[1] * ratio, generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
+random_pair = partial(images.random_pair, msi_bands=4)
+random_srf = partial(images.random_srf, msi_bands=4)
 
 
 def build(lr_hsi, hr_msi, srf=None, **options):
     name = "cnmf-blind" if srf is None else "cnmf"
     sizes = {"bands": lr_hsi.shape[1], "msi_bands": hr_msi.shape[1], "ratio": hr_msi.shape[-1] // lr_hsi.shape[-1]}
     return create(name, **sizes, srf=srf, **options)
-
-
-def random_srf(bands=7, msi_bands=4):
-    srf = torch.rand(msi_bands, bands, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    return srf / srf.sum(1, keepdim=True)
 
 
 # ---- recorded outputs
@@ -123,7 +115,7 @@ def plain_cnmf(y, z, srf, low, high, ratio, w, tolerance=1e-8):
 @pytest.mark.parametrize("msi_bands, endmembers, ratio", [(4, 7, 4), (4, 3, 2), (3, 5, 3), (1, 2, 4), (12, 30, 2)])
 def test_agrees_with_plain_version(monkeypatch, msi_bands, endmembers, ratio, tolerance):
     lr_hsi, hr_msi = random_pair(seed=4, bands=40, msi_bands=msi_bands, ratio=ratio)
-    srf = random_srf(40, msi_bands)
+    srf = random_srf(bands=40, msi_bands=msi_bands)
     monkeypatch.setattr("methods.cnmf.TOLERANCE", tolerance)
     monkeypatch.setattr("methods.cnmf._multiply.__defaults__", (tolerance,))
     fused = fuse(build(lr_hsi, hr_msi, srf, endmembers=endmembers, start="spa"), lr_hsi, hr_msi)
@@ -147,7 +139,7 @@ def test_stops_where_the_cost_computed_directly_stops(monkeypatch):
 
 
 def test_blind_is_known_with_the_estimate():
-    lr_hsi, hr_msi = random_pair(bands=5, low=(6, 7))
+    lr_hsi, hr_msi = random_pair(bands=5, size=(6, 7))
     lr_hsi = lr_hsi - 0.1  # some data are negative
     srf, offset = estimate_srf(lr_hsi, hr_msi)
     lowered = (hr_msi - offset[:, :, None, None]).clamp(min=0)
@@ -164,7 +156,7 @@ def test_blind_is_known_with_the_estimate():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("start", ["vca", "spa"])
 def test_degenerate_images_stay_finite(known, dtype, start):
-    lr_hsi, hr_msi = random_pair(bands=12, low=(5, 6))
+    lr_hsi, hr_msi = random_pair(bands=12, size=(5, 6))
     dead_hsi, dead_msi, dark = lr_hsi.clone(), hr_msi.clone(), (lr_hsi.clone(), hr_msi.clone())
     dead_hsi[:, 3] = dead_msi[:, 1] = 0
     dark[0][..., 2, 2] = dark[1][..., 8:12, 8:12] = 0
@@ -174,7 +166,7 @@ def test_degenerate_images_stay_finite(known, dtype, start):
     pairs = [(dead_hsi, hr_msi), (lr_hsi, dead_msi), dark, flat, (low_rank, hr_msi), (0 * lr_hsi, hr_msi)]
     pairs += [(lr_hsi, 0 * hr_msi), (0 * lr_hsi, 0 * hr_msi), (lr_hsi, hr_msi[:, :1])]
     for number, (low, high) in enumerate(pairs):
-        srf = random_srf(12, high.shape[1]) if known else None
+        srf = random_srf(bands=12, msi_bands=high.shape[1]) if known else None
         fused = fuse(build(low, high, srf, start=start), low.to(dtype), high.to(dtype))
         assert fused.shape == (1, 12, 20, 24) and fused.dtype == dtype
         assert fused.isfinite().all() and (fused >= 0).all(), number
@@ -192,7 +184,7 @@ def test_pixels_that_interpolation_leaves_empty_are_filled():
 @pytest.mark.parametrize("ratio", [2, 3, 4])
 @pytest.mark.parametrize("known", [True, False])
 def test_batch_is_its_images_and_repeats(ratio, known):
-    lr_hsi, hr_msi = (image.float() for image in random_pair(batch=2, ratio=ratio, low=(4, 7)))
+    lr_hsi, hr_msi = (image.float() for image in random_pair(batch=2, ratio=ratio, size=(4, 7)))
     model = build(lr_hsi, hr_msi, random_srf() if known else None)
     both = fuse(model, lr_hsi, hr_msi)
     assert both.shape == (2, 7, 4 * ratio, 7 * ratio) and both.dtype == torch.float32

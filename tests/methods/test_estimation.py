@@ -9,14 +9,7 @@ from benchmark.fidelity.cases import make_case, make_noisy_case
 from methods.estimation import ESTIMATORS, estimate_hysure, estimate_l1, estimate_srf, remove_offset
 from methods.registry import MethodError
 from methods.responses import gaussian_decimate, gaussian_psf, transfer
-
-
-def random_pair(seed=0, bands=7, msi_bands=3, low=(6, 5), ratio=4, batch=1):
-    """Positive images without any relation to each other, float64."""
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *low, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, low[0] * ratio, low[1] * ratio, generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
+from tests.methods.images import random_pair
 
 
 def case_pair(case):
@@ -34,7 +27,7 @@ def objective(srf, offset, lr_hsi, hr_msi):
 
 @pytest.mark.parametrize("bands, low, ratio", [(7, (6, 5), 4), (5, (4, 7), 3), (12, (3, 3), 2)])  # 12 bands, 9 pixels
 def test_srf_agrees_with_bounded_least_squares(bands, low, ratio):
-    lr_hsi, hr_msi = random_pair(bands=bands, low=low, ratio=ratio)
+    lr_hsi, hr_msi = random_pair(bands=bands, size=low, ratio=ratio)
     srf, offset = (part[0].numpy() for part in estimate_srf(lr_hsi, hr_msi))
     design = np.column_stack([lr_hsi[0].flatten(1).numpy().T, np.ones(low[0] * low[1])])
     bounds = np.array([0.0] * bands + [-np.inf]), np.inf
@@ -50,7 +43,7 @@ def test_srf_agrees_with_bounded_least_squares(bands, low, ratio):
 
 
 def test_srf_and_offset_that_made_the_image_are_found():
-    _, hr_hsi = random_pair(msi_bands=5, low=(9, 8))
+    _, hr_hsi = random_pair(msi_bands=5, size=(9, 8))
     made = torch.tensor([[0.2, 0.0, 0.5, 0.0, 0.1], [0.0, 0.7, 0.0, 0.3, 0.0]], dtype=torch.float64)
     hr_msi = torch.einsum("mb,zbxy->zmxy", made, hr_hsi) + 0.05
     srf, offset = estimate_srf(gaussian_decimate(hr_hsi, 4), hr_msi)
@@ -66,7 +59,7 @@ def test_offset_is_cut_off_at_zero():
 
 @pytest.mark.parametrize("ratio", [2, 3, 4])
 def test_psf_that_nonnegative_estimation_assumes(ratio):
-    lr_hsi, hr_msi = random_pair(low=(6, 5), ratio=ratio, batch=2)
+    lr_hsi, hr_msi = random_pair(size=(6, 5), ratio=ratio, batch=2)
     found = ESTIMATORS["nonnegative"](lr_hsi, hr_msi, 0)
     for psf in found.psf:
         response = transfer(psf, hr_msi.shape[2:])
@@ -126,7 +119,7 @@ def looped_hysure(lr_hsi, hr_msi, ratio, phase, endmembers, lambda_r=10.0, lambd
 
 @pytest.mark.parametrize("low, ratio, phase", [((6, 5), 4, 1), ((5, 6), 4, 3), ((4, 6), 3, 0), ((6, 5), 2, 0), ((3, 3), 9, 4)])
 def test_hysure_agrees_with_plain_loop(low, ratio, phase):
-    lr_hsi, hr_msi = random_pair(seed=1, low=low, ratio=ratio)
+    lr_hsi, hr_msi = random_pair(seed=1, size=low, ratio=ratio)
     found = estimate_hysure(lr_hsi, hr_msi, phase, endmembers=4)
     srf, psf = looped_hysure(lr_hsi[0].numpy(), hr_msi[0].numpy(), ratio, phase, 4)
     assert np.allclose(found.srf[0].numpy(), srf, rtol=0, atol=1e-9)
@@ -169,7 +162,7 @@ def plain_l1(lr_hsi, hr_msi, ratio, phase, known, iterations, rate, tangent):
 @pytest.mark.parametrize("known", [None, gaussian_psf(5, 1.2), gaussian_psf(4, 1.0)])
 @pytest.mark.parametrize("tangent", [True, False])
 def test_l1_agrees_with_autograd(low, ratio, phase, known, tangent):
-    lr_hsi, hr_msi = random_pair(seed=2, low=low, ratio=ratio)
+    lr_hsi, hr_msi = random_pair(seed=2, size=low, ratio=ratio)
     options = {"iterations": 60, "rate": 1e-2, "tangent": tangent}  # fast enough for entries to reach 0
     found = estimate_l1(lr_hsi, hr_msi, phase, psf=known, **options)
     srf, psf = plain_l1(lr_hsi[0], hr_msi[0], ratio, phase, known, **options)
@@ -220,7 +213,7 @@ def test_hysure_finds_the_psf():
 @pytest.mark.parametrize("msi_bands, low, ratio", [(1, (5, 4), 4), (3, (4, 6), 2), (2, (4, 4), 3)])
 def test_shapes_batch_and_dtype(name, msi_bands, low, ratio):
     options = {"iterations": 5} if name == "l1" else {}
-    lr_hsi, hr_msi = (image.float() for image in random_pair(msi_bands=msi_bands, low=low, ratio=ratio, batch=3))
+    lr_hsi, hr_msi = (image.float() for image in random_pair(msi_bands=msi_bands, size=low, ratio=ratio, batch=3))
     both = ESTIMATORS[name](lr_hsi, hr_msi, **options)
     assert both.phase == (ratio - 1) // 2
     side = 2 * ratio - (ratio % 2 if name == "nonnegative" else 1)

@@ -1,5 +1,6 @@
 """FUSE and its solver: recorded outputs of the reference toolbox, dense normal equations, and data that break solvers."""
 
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,25 +17,12 @@ from methods.estimation import estimate_srf, remove_offset
 from methods.fuse_sylvester import release_psf, spline_weights
 from methods.registry import MethodError
 from methods.sylvester import Sylvester, signal_axes
+from tests.methods.images import random_pair, responses
 
 GOLDEN = load_case("classical")["cases"]
 CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
-
-
-def images(seed=0, bands=6, msi_bands=2, size=(4, 6), ratio=2, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *size, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, *(n * ratio for n in size), generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
-
-
-def responses(seed=0, bands=6, msi_bands=2, side=3):
-    """Without any symmetry."""
-    rng = torch.Generator().manual_seed(100 + seed)
-    psf = torch.rand(side, side, generator=rng, dtype=torch.float64)
-    srf = torch.rand(msi_bands, bands, generator=rng, dtype=torch.float64)
-    return psf / psf.sum(), srf / srf.sum(1, keepdim=True)
+images = partial(random_pair, bands=6, msi_bands=2, size=(4, 6), ratio=2)
 
 
 def build(name, lr_hsi, hr_msi, phase=1, **options):
@@ -107,7 +95,7 @@ def dense_solution(lr_hsi, hr_msi, basis, srf, blur, precision, mean):
     ],
 )
 def test_solver_solves_the_normal_equations(ratio, size, bands, msi_bands, rank, side):
-    lr_hsi, hr_msi = (image[0] for image in images(1, bands, msi_bands, size, ratio))
+    lr_hsi, hr_msi = (image[0] for image in random_pair(1, bands, msi_bands, size, ratio))
     psf, srf = responses(1, bands, msi_bands, side)
     rng = torch.Generator().manual_seed(7)
     basis = torch.linalg.qr(torch.randn(bands, rank, generator=rng, dtype=torch.float64))[0]

@@ -9,6 +9,7 @@ import methods.fusformer  # noqa: F401 (registers it)
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("fusformer")
 
@@ -16,10 +17,6 @@ CASE = load_case("fusformer")
 def small(msi_bands=4, ratio=4, bands=9, tile=64):
     torch.manual_seed(0)
     return create("fusformer", bands=bands, msi_bands=msi_bands, ratio=ratio, tile=tile).eval()
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    return torch.rand(batch, 9, height, width), torch.rand(batch, msi_bands, ratio * height, ratio * width)
 
 
 @pytest.mark.golden

@@ -10,18 +10,13 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, relative_di
 from methods import create
 from methods.fusionmamba import SCANS, Mamba, scan_orders
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("fusionmamba")
 
 
 def small(msi_bands=4, ratio=4, **arguments):
     return filled(create("fusion-mamba", bands=9, msi_bands=msi_bands, ratio=ratio, dim=8, **arguments))
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 @pytest.mark.golden

@@ -1,5 +1,6 @@
 """GFPCA, GS and Brovey against recorded outputs and against plain second versions with loops, NumPy and SciPy."""
 
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,17 +15,12 @@ from benchmark.metrics import measure
 from methods import create, fuse
 from methods.gfpca import HALF_FILTER
 from methods.registry import MethodError
+from tests.methods import images
 
 GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"gfpca": "GFPCApy", "gs": "GSpy", "brovey": "Broveypy"}
-
-
-def random_pair(seed=0, bands=5, msi_bands=3, size=(4, 6), ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *size, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, size[0] * ratio, size[1] * ratio, generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
+random_pair = partial(images.random_pair, bands=5, size=(4, 6))
 
 
 def run(name, lr_hsi, hr_msi, **overrides):

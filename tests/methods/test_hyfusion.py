@@ -8,6 +8,7 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, relative_di
 from methods import create, load_release
 from methods.hyfusion import ERFB, SwinBlock, from_windows, shift_mask, to_windows
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("hyfusion")
 SMALL = {
@@ -19,12 +20,6 @@ SMALL = {
 def small(name, msi_bands=4, ratio=4, **arguments):
     torch.manual_seed(0)
     return create(name, bands=9, msi_bands=msi_bands, ratio=ratio, **SMALL[name] | arguments).eval()
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 @pytest.mark.golden

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import card, create
 from methods.hyperrefiner import CA, MULTIPLE
+from tests.methods.images import pair
 
 CASE = load_case("hyperrefiner")
 
@@ -14,10 +15,6 @@ CASE = load_case("hyperrefiner")
 def small(msi_bands=4, ratio=4, bands=9, **arguments):
     torch.manual_seed(0)
     return create("hyper-refiner", bands=bands, msi_bands=msi_bands, ratio=ratio, width=8, **arguments).eval()
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    return torch.rand(batch, 9, height, width), torch.rand(batch, msi_bands, ratio * height, ratio * width)
 
 
 @pytest.mark.golden

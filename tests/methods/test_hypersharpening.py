@@ -1,5 +1,6 @@
 """SFIM-HS, GLP-HS and denoising against recorded outputs and against plain second versions with NumPy and SciPy."""
 
+from functools import partial
 
 import numpy as np
 import pytest
@@ -18,17 +19,12 @@ from methods.hypersharpening import denoise_bands
 from methods.registry import MethodError
 from methods.resample import resize
 from methods.responses import gaussian_decimate
+from tests.methods import images
 
 GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 NAMES = {"sfim-hs": "SFIMHS", "glp-hs": "GLPHS"}
-
-
-def random_pair(seed=0, bands=7, msi_bands=3, size=(5, 7), ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *size, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, size[0] * ratio, size[1] * ratio, generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
+random_pair = partial(images.random_pair, size=(5, 7))
 
 
 def build(name, lr_hsi, hr_msi, **overrides):

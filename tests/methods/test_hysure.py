@@ -15,22 +15,15 @@ from methods.estimation import estimate_hysure, estimate_srf
 from methods.registry import MethodError
 from methods.responses import gaussian_psf
 from methods.unmixing import vca
+from tests.methods.images import random_pair, random_srf
 
 GOLDEN = load_case("classical")["cases"]
 MAKE = {"case1": make_case, "case1_noisy": make_noisy_case}
 METRICS = {"psnr_db": "psnr", "sam_deg": "sam", "rmse_unit": "rmse", "ergas": "ergas"}
 
 
-def random_pair(seed=0, bands=7, msi_bands=3, low=(6, 5), ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *low, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, low[0] * ratio, low[1] * ratio, generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
-
-
 def told(bands=7, msi_bands=3, ratio=4, size=5, phase=1):
-    srf = torch.rand(msi_bands, bands, generator=torch.Generator().manual_seed(9), dtype=torch.float64)
-    return {"psf": gaussian_psf(size, 1.3), "srf": srf / srf.sum(1, keepdim=True), "phase": phase}
+    return {"psf": gaussian_psf(size, 1.3), "srf": random_srf(bands, msi_bands), "phase": phase}
 
 
 def build(name, lr_hsi, hr_msi, **options):
@@ -164,7 +157,7 @@ def plain_admm(y, z, basis, srf, psf, phase, lambda_phi, lambda_m, mu, iteration
     ],
 )
 def test_known_agrees_with_plain_admm(low, ratio, phase, size, msi_bands, lambda_phi):
-    lr_hsi, hr_msi = random_pair(low=low, ratio=ratio, msi_bands=msi_bands)
+    lr_hsi, hr_msi = random_pair(size=low, ratio=ratio, msi_bands=msi_bands)
     given = told(msi_bands=msi_bands, size=size, phase=phase)
     given["psf"] = given["psf"] * torch.rand(size, size, generator=torch.Generator().manual_seed(3))  # not symmetric
     weights = {"lambda_phi": lambda_phi, "lambda_m": 0.7, "mu": 0.08, "iterations": 12}
@@ -178,7 +171,7 @@ def test_known_agrees_with_plain_admm(low, ratio, phase, size, msi_bands, lambda
 
 @pytest.mark.parametrize("rank", [7, 3])  # 3: one of 4 endmembers is no dimension of its own
 def test_vca_basis_is_the_run_of_largest_volume(rank):
-    lr_hsi, hr_msi = random_pair(low=(8, 8))
+    lr_hsi, hr_msi = random_pair(size=(8, 8))
     lr_hsi[:, rank:] = lr_hsi[:, :1]
     pixels = lr_hsi[0].flatten(1)
     generator = torch.Generator().manual_seed(3)
@@ -200,7 +193,7 @@ def test_vca_basis_is_the_run_of_largest_volume(rank):
 @pytest.mark.parametrize("ratio, low", [(4, (5, 6)), (3, (6, 5)), (2, (7, 6))])
 @pytest.mark.parametrize("aligned", [True, False])
 def test_blind_is_known_with_estimated_responses(ratio, low, aligned):
-    lr_hsi, hr_msi = random_pair(low=low, ratio=ratio)
+    lr_hsi, hr_msi = random_pair(size=low, ratio=ratio)
     options = {"endmembers": 4, "iterations": 12}
     blind = fuse(build("hysure-blind", lr_hsi, hr_msi, aligned=aligned, **options), lr_hsi, hr_msi)
     psf = estimate_hysure(lr_hsi, hr_msi, endmembers=4).psf[0]
@@ -234,7 +227,7 @@ def test_an_aligned_psf_is_better():
 
 @pytest.mark.parametrize("name", ["hysure", "hysure-blind"])
 def test_batch_is_its_images_and_runs_repeat(name):
-    lr_hsi, hr_msi = (image.float() for image in random_pair(low=(5, 4), batch=2))
+    lr_hsi, hr_msi = (image.float() for image in random_pair(size=(5, 4), batch=2))
     given = told() if name == "hysure" else {}
     model = build(name, lr_hsi, hr_msi, iterations=10, **given)
     both = fuse(model, lr_hsi, hr_msi)
@@ -248,7 +241,7 @@ def test_batch_is_its_images_and_runs_repeat(name):
 
 
 def test_seeds_differ():
-    lr_hsi, hr_msi = random_pair(bands=20, low=(9, 9))
+    lr_hsi, hr_msi = random_pair(bands=20, size=(9, 9))
     first, second = (fuse(build("hysure-blind", lr_hsi, hr_msi, iterations=5, seed=s), lr_hsi, hr_msi) for s in (0, 1))
     assert not torch.allclose(first, second, rtol=0, atol=1e-6)
 
@@ -264,7 +257,7 @@ def test_degenerate_images_give_a_finite_one(kind, basis, name):
         ratio = 2
     elif kind == "few pixels":
         low = (3, 3)
-    lr_hsi, hr_msi = random_pair(low=low, ratio=ratio, msi_bands=msi_bands, bands=12)
+    lr_hsi, hr_msi = random_pair(size=low, ratio=ratio, msi_bands=msi_bands, bands=12)
     if kind == "dead bands":
         lr_hsi[:, 2], hr_msi[:, 1] = 0, 0
     elif kind == "constant":

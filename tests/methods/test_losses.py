@@ -1,6 +1,5 @@
 """Loss terms against recordings of the release and against plain loops."""
 
-
 import pytest
 import torch
 

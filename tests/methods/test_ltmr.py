@@ -1,5 +1,6 @@
 """LTMR and LTTR: recorded outputs of the reference, plain versions with dense solves and full SVDs, unkind data."""
 
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,32 +18,19 @@ from methods.registry import MethodError
 from methods.resample import resize
 from methods.responses import gaussian_psf
 from methods.tensor_prior import Overlap, kmeans, patch_places, shrink, shrink_large
+from tests.methods.images import random_pair, responses
 
 GOLDEN = load_case("classical")["cases"]
 CASES = {"case1": make_case, "case1_noisy": make_noisy_case}
 COLUMNS = (("psnr_db", "psnr"), ("sam_deg", "sam"), ("rmse_unit", "rmse"), ("ergas", "ergas"))
 NAMES = ["ltmr", "lttr"]
 ENTRIES = ["ltmr", "lttr", "ltmr-blind", "lttr-blind"]
-
-
-def images(seed=0, bands=4, msi_bands=2, size=(4, 5), ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(seed)
-    lr_hsi = torch.rand(batch, bands, *size, generator=rng, dtype=torch.float64)
-    hr_msi = torch.rand(batch, msi_bands, *(n * ratio for n in size), generator=rng, dtype=torch.float64)
-    return lr_hsi, hr_msi
-
-
-def responses(bands=4, msi_bands=2, side=3):
-    """Without any symmetry."""
-    rng = torch.Generator().manual_seed(100)
-    psf = torch.rand(side, side, generator=rng, dtype=torch.float64)
-    srf = torch.rand(msi_bands, bands, generator=rng, dtype=torch.float64)
-    return psf / psf.sum(), srf / srf.sum(1, keepdim=True)
+images = partial(random_pair, bands=4, msi_bands=2, size=(4, 5))
 
 
 def build(name, lr_hsi, hr_msi, phase=1, **options):
     bands, msi_bands = lr_hsi.shape[1], hr_msi.shape[1]
-    psf, srf = responses(bands, msi_bands)
+    psf, srf = responses(0, bands, msi_bands)
     return create(name, bands=bands, msi_bands=msi_bands, psf=psf, srf=srf, phase=phase, **options)
 
 
@@ -180,7 +168,7 @@ def plain_fusion(lr_hsi, hr_msi, psf, srf, phase, name, *, clusters, eta, mu, it
 def test_agrees_with_plain_version(name, size, phase, options):
     options = {"eta": 1e-2, "mu": 1e-2, "iterations": 4} | options
     lr_hsi, hr_msi = images(1, size=size)
-    psf, srf = (array.numpy() for array in responses())
+    psf, srf = (array.numpy() for array in responses(bands=4))
     fused = fuse(build(name, lr_hsi, hr_msi, phase, **options), lr_hsi, hr_msi)[0].numpy()
     expected = plain_fusion(lr_hsi[0].numpy(), hr_msi[0].numpy(), psf, srf, phase, name, **options)
     assert np.abs(fused - expected).max() < 1e-9
@@ -189,7 +177,7 @@ def test_agrees_with_plain_version(name, size, phase, options):
 def test_patches_that_do_not_end_at_the_border():
     lr_hsi, hr_msi = images(2, size=(5, 7), ratio=2)  # 10 x 14: neither 10 - 8 nor 14 - 8 is a multiple of 4
     options = {"clusters": 2, "eta": 1e-2, "mu": 1e-2, "iterations": 3}
-    psf, srf = (array.numpy() for array in responses())
+    psf, srf = (array.numpy() for array in responses(bands=4))
     fused = fuse(build("lttr", lr_hsi, hr_msi, **options), lr_hsi, hr_msi)[0].numpy()
     assert np.abs(fused - plain_fusion(lr_hsi[0].numpy(), hr_msi[0].numpy(), psf, srf, 1, "lttr", **options)).max() < 1e-9
 

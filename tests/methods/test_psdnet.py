@@ -10,6 +10,7 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, probe, rela
 from methods import card, create
 from methods.psdnet import COLUMNS, ROWS, blend, split
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("psdnet")
 
@@ -17,12 +18,6 @@ CASE = load_case("psdnet")
 def small(msi_bands=4, ratio=4):
     torch.manual_seed(0)
     return create("psdnet", bands=9, msi_bands=msi_bands, ratio=ratio, n_feat=16).eval()
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 def batch_of(height=8, width=8):

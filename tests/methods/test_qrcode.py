@@ -8,6 +8,7 @@ from methods import create, fuse, load_release, losses
 from methods.co_cnmf import co_cnmf
 from methods.qrcode import joint_loss
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("qrcode")
 WITHOUT = CASE["variant_without_co"]
@@ -17,12 +18,6 @@ LIGHT = {"nf": 160, "gc": 40, "groups": 4}
 def small(msi_bands=4, ratio=4, **arguments):
     torch.manual_seed(0)
     return create("qrcode", bands=9, msi_bands=msi_bands, ratio=ratio, nf=8, gc=4, nb=2, **arguments).eval()
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 def responses(msi_bands=4):

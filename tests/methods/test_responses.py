@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from methods.responses import FWHM, gaussian_decimate, gaussian_psf, transfer
+from methods.registry import MethodError
+from methods.responses import FWHM, Told, gaussian_decimate, gaussian_psf, told_responses, transfer
 
 
 def random(*shape, seed=0):
@@ -18,6 +19,21 @@ def looped_gaussian(size, sigma):
     taps = [[math.exp(-((i - middle) ** 2 + (j - middle) ** 2) / (2 * sigma**2)) for j in range(size)] for i in range(size)]
     total = sum(sum(row) for row in taps)
     return [[tap / total for tap in row] for row in taps]
+
+
+def test_what_is_told_is_one_value_or_nothing():
+    psf, srf = random(3, 3), random(2, 5)
+    told = told_responses("any", "known", psf, srf, 1)
+    assert isinstance(told, Told) and told.psf is psf and told.srf is srf and told.phase == 1
+    assert told_responses("any", "known", psf, srf, 0).phase == 0  # a phase of 0 is told
+    assert told_responses("any", "known", srf=srf, needs=("srf",)) == (None, srf, None)
+    assert told_responses("any", "blind", psf, srf, 1) is told_responses("any", "blind") is None
+    with pytest.raises(MethodError, match=r"^any: mode 'known' needs psf, srf, phase and was not told psf, phase; give them"):
+        told_responses("any", "known", srf=srf)
+    with pytest.raises(MethodError, match=r"^any: mode 'known' needs srf and was not told srf; .*take mode='blind'"):
+        told_responses("any", "known", psf=psf, needs=("srf",))
+    with pytest.raises(MethodError, match=r"^any: mode 'seen'; choices: known, blind"):
+        told_responses("any", "seen", psf, srf, 1)
 
 
 @pytest.mark.parametrize("size, sigma", [(1, 2.0), (5, 1.0), (9, 2.0), (8, 1.7)])

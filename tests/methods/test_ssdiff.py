@@ -10,6 +10,7 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, relative_di
 from methods import card, create
 from methods.registry import MethodError
 from methods.ssdiff import embed_time, scale_lowest_frequencies
+from tests.methods.images import pair
 
 CASE = load_case("ssdiff")
 
@@ -17,12 +18,6 @@ CASE = load_case("ssdiff")
 def small(msi_bands=4, ratio=4, **arguments):
     """A small network, filled: at its initialisation most of it is behind layers at zero."""
     return filled(create("ssdiff", bands=9, msi_bands=msi_bands, ratio=ratio, **arguments))
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 def alpha_bar(t):

@@ -8,6 +8,7 @@ import methods.u2net  # noqa: F401
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.registry import MethodError
+from tests.methods.images import pair
 
 CASE = load_case("u2net")
 
@@ -15,12 +16,6 @@ CASE = load_case("u2net")
 def small(msi_bands=4, ratio=4, **arguments):
     """A small network, filled so that no parameter starts at a value that hides it."""
     return filled(create("u2net", bands=9, msi_bands=msi_bands, ratio=ratio, dim=16, **arguments))
-
-
-def pair(height, width, msi_bands=4, ratio=4, batch=1):
-    rng = torch.Generator().manual_seed(0)
-    return (torch.rand(batch, 9, height, width, generator=rng),
-            torch.rand(batch, msi_bands, ratio * height, ratio * width, generator=rng))
 
 
 @pytest.mark.golden
