@@ -4,6 +4,8 @@ import dataclasses
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -278,12 +280,113 @@ def test_bad_cubes_are_one_paragraph_and_exit_2(tiny, tmp_path, capsys, spoil, w
     (["--msi-bands", "5"], "no Landsat TM response with 5 bands; choices: [4, 6]"),
     (["--data-option", "size"], "give KEY=VALUE"),
     (["--profile", "quik"], "unknown profile 'quik'. Did you mean 'quick'"),
+    (["--steps", "0"], "steps is 0; choose 1 or more"),
+    (["--steps", "-1"], "steps is -1; choose 1 or more"),
+    (["--minutes", "0"], "minutes is 0; choose a number above 0"),
+    (["--minutes", "nan"], "minutes is nan; choose a number above 0"),
+    (["--lr", "0"], "lr is 0; choose a number above 0"),
+    (["--batch", "0"], "batch is 0; choose 1 or more"),
+    (["--methods", "psdnet", "--steps", "1"], "trained in 2 stages: 1 steps cannot be shared"),
+    (["--msi-bands", "0"], "msi_bands 0; choose 1 or more"),
+    (["--hr-size", "0"], "--hr-size 0"),
+    (["--lr-size", "0"], "cost_lr_size 0; choose 1 or more"),
+    (["--precision", "16-mixed"], "needs a GPU"),
+    (["--methods", "gsa@rank=3"], "has no argument 'rank'"),
+    (["--methods", "gsa", "gsa"], "named twice: gsa"),
+    (["--data-option", "train=many"], "train"),
+    (["--study", "../../x"], "no slash"),
+    (["--study-file", "nowhere.py"], "no such file"),
 ])
 def test_bad_words_name_value_and_choices(tiny, tmp_path, capsys, words, told):
     assert run(tmp_path, *words) == 2
     error = capsys.readouterr().err
     assert told in error and "Traceback" not in error
     assert not list((tmp_path / "results").rglob("rows.csv"))
+
+
+def test_a_study_that_flags_have_changed_has_a_page_of_its_own(tiny, tmp_path, capsys):
+    words = ["report", "--profile", "tiny", "--device", "cpu", "--results", str(tmp_path / "res"),
+             "--reports", str(tmp_path / "rep")]
+    pages = {}
+    for flags in ([], ["--methods", *tiny.methods], ["--steps", "60"], ["--steps", "61"], ["--study", "mine", "--steps", "60"]):
+        assert run_benchmark.main([*words, *flags]) == 0
+        pages[" ".join(flags)] = Path(capsys.readouterr().out.strip()).parent.name
+    plain, same, sixty, other, mine = pages.values()
+    assert plain == same == "tiny" and mine == "mine"
+    assert len({plain, sixty, other}) == 3 and sixty.startswith("tiny-")
+
+
+def test_a_study_file_brings_a_method_a_dataset_a_metric_a_scenario_and_a_study(tmp_path):
+    """Each from outside of the tree, all in one file, with no edit of the tree; their code counts like ours."""
+
+    def command(path, *words):
+        return subprocess.run(
+            [sys.executable, "run_benchmark.py", "run", "--profile", "mine", "--study-file", str(path), "--device", "cpu",
+             "--results", str(tmp_path / "res"), "--reports", str(tmp_path / "rep"), *words],
+            capture_output=True, text=True, cwd=Path(__file__).parents[1], check=True).stdout
+
+    path = tmp_path / "my_study.py"
+    path.write_text(OUTSIDE)
+    command(path)
+    frame = pd.concat(rows_of_file(each) for each in (tmp_path / "res").glob("*/score-*/rows.csv"))
+    assert set(frame["method"]) == {"bicubic", "flat-mean"} and set(frame["dataset"]) == {"ramps"}
+    assert set(frame["scenario"]) == {"clean", "wrong-psf"} and not frame["mean_error"].isna().any()
+    page = (tmp_path / "rep/mine/index.html").read_text()
+    assert "flat-mean" in page and "Ramps seen from outside" in page
+    assert {line.split()[0] for line in command(path, "--dry-run").splitlines()} == {"done"}
+    edits = {"lr_hsi.mean(": ("lr_hsi.amax(", "method"), "rows + band": ("rows + 2 * band", "data"),
+             "(estimate - reference)": ("(reference - estimate)", "metric mean_error")}
+    for old, (new, part) in edits.items():
+        path.write_text(OUTSIDE.replace(old, new))
+        stale = [line for line in command(path, "--dry-run").splitlines() if line.startswith("stale")]
+        assert stale and all(part in line for line in stale), part
+
+
+OUTSIDE = '''
+import dataclasses
+import numpy as np
+from benchmark.metrics import METRICS, Metric
+from benchmark.plan import Study
+from benchmark.protocol import CLEAN, PAPER, Scenario
+from benchmark.studies import register as register_study
+from datasets.scene import Dataset, Scene, register as register_dataset
+from methods.registry import register as register_method
+
+
+class FlatMean:
+    def __call__(self, lr_hsi, hr_msi):
+        return lr_hsi.mean((2, 3), keepdim=True).expand(-1, -1, *hr_msi.shape[2:]).contiguous()
+
+
+@register_method("flat-mean", "classical", paper="nobody", year=2026, fidelity="described", told="blind")
+def build():
+    return FlatMean()
+
+
+@register_dataset("ramps")
+class Ramps(Dataset):
+    def splits(self):
+        return {"train": ["a"], "val": ["b"], "test": ["c", "d"]}
+
+    def digest(self):
+        return "1"
+
+    def read(self, base):
+        rows, columns, band = np.mgrid[:32, :32, :12]
+        cube = (rows + band + ord(base) * columns % 7).transpose(2, 0, 1)
+        return Scene.from_native(base, cube, np.linspace(460, 890, 12))
+
+
+def mean_error(estimate, reference):
+    """Signed error."""
+    return (estimate - reference).mean((-3, -2, -1))
+
+
+METRICS["mean_error"] = Metric("Mean error", mean_error, "lower", "unit range", 4)
+register_study(Study("mine", "Ramps seen from outside", ("bicubic", "flat-mean"), "ramps", msi_bands=(4,),
+                     protocol=dataclasses.replace(PAPER, bands="all", hr_size=32), cost_lr_size=4,
+                     scenarios=(CLEAN, Scenario("wrong-psf", told_psf_sigma=1.5))))
+'''
 
 
 def test_a_results_folder_that_cannot_be_written_is_named(tiny, tmp_path, capsys):
