@@ -67,7 +67,8 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
     budgets = budgets_of(study)
     unranked = unranked_words(study, budgets)
     kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(budgets) > 1))}
-    words = [there.words for there in held.values() if there.measured]
+    # Not of costs: the plan names those of the device that renders, and a page must not depend on it.
+    words = [held[job.key].words for job in jobs if job.kind != "cost" and held[job.key].measured]
     told_of = [each["provenance"] for each in words if isinstance(each.get("provenance"), dict)]
     devices = sorted({str(each["device"]) for each in told_of if each.get("device")}
                      | ({str(device) for device in rows.costs["device"]} if len(rows.costs) else set()))
@@ -238,14 +239,15 @@ def lists(jobs: list[Job], held: Mapping[str, Held], costs: pd.DataFrame) -> dic
     found: dict[str, dict[str, None]] = {name: {} for name in ("failed", "damaged", "stale", "missing")}
     for job in jobs:
         there = held[job.key]
-        state, why = there.state, there.reason or ", ".join(there.changed)
+        state, why, label = there.state, there.reason or ", ".join(there.changed), job.label
         if job.kind == "cost" and (job.msi_bands, job.method) in elsewhere:
             parts = sorted(set(elsewhere[job.msi_bands, job.method]["stale"]) - {""})
             state, why = ("stale" if parts else "done"), ", ".join(parts)
+        if job.kind == "cost" and state in ("missing", "stale"):  # on no device, or on another one
+            label = label.removesuffix(f" {job.device}")
         if state in ("missing", "unfinished"):
             if job.kind != "train" or job.key in needed:
-                label = job.label if job.kind != "cost" else job.label.removesuffix(f" {job.device}")
                 found["missing"][label + (" (unfinished)" if state == "unfinished" else "")] = None
         elif state != "done":
-            found[state][f"{job.label}: {why}"] = None
+            found[state][f"{label}: {why}"] = None
     return {name: tuple(labels) for name, labels in found.items()}

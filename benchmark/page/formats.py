@@ -15,7 +15,7 @@ from benchmark.page.tables import Column, Row, Table
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 KINDS = {  # what is ranked with its like alone, and the word for it in a legend
     "known": "known (told the sensors' responses)",
-    "blind": "blind (not told them)",
+    "blind": "blind (not told the responses)",
     "trained": "trained on other scenes",
 }
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -73,7 +73,7 @@ def legend(table: Table) -> str:
     if not any(column.better for column in table.columns):
         return ""
     kinds = [words for kind, words in KINDS.items() if any(row.kind == kind for row in table.rows)]
-    apart = f", each kind apart: {', '.join(kinds)}" if len(kinds) > 1 else f", of the kind {kinds[0]}" if kinds else ""
+    apart = f", each kind apart: {', '.join(kinds)}" if len(kinds) > 1 else f", of one kind: {kinds[0]}" if kinds else ""
     marks = f"Bold: best, underlined: second best of the rows with the same number of MSI bands{apart}; ties share a mark."
     return " ".join([*([marks] if ranks(table) else []), *table.unranked])
 

@@ -214,7 +214,8 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
             if len(quantities) > 1:
                 axes.locator_params(axis="y", nbins=4)
             low, high = here["value"].min(), here["value"].max()
-            if name.startswith("training-losses") and low > 0 and high > 10 * low:  # a decade at least, else a log axis has no labels
+            loss = name.startswith("training-losses")
+            if loss and low > 0 and high > 10 * low:  # a decade at least, else a log axis has no labels
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())

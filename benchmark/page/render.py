@@ -48,6 +48,8 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
     Raises:
         StoreError: the folder cannot be written.
     """
+    with store.writing(study_dir, "--reports"):  # known before the work is done
+        study_dir.mkdir(parents=True, exist_ok=True)
     whole, splits = sections(facts, rows)
     files: dict[str, bytes] = {}
     contents: list[tuple[str, str, list[tuple[str, str]]]] = []
