@@ -157,8 +157,8 @@ def test_splits_are_never_mixed_and_foreign_rows_are_refused():
 
 
 def test_kinds_are_ranked_apart_and_oracles_not_at_all():
-    rows = [row(name, psnr) for name, psnr in (("net", 40.0), ("net2", 39.0), ("told", 35.0), ("told2", 34.0), ("gsa", 30.0),
-                                               ("bicubic", 20.0), ("sees", 99.0))]
+    psnr = {"net": 40.0, "net2": 39.0, "told": 35.0, "told2": 34.0, "gsa": 30.0, "bicubic": 20.0, "sees": 99.0, "sees2": 98.0}
+    rows = [row(name, value) for name, value in psnr.items()]
     kinds = {"net": "trained", "net2": "trained", "told": "known", "told2": "known", "gsa": "blind", "bicubic": "blind"}
     table = tables.accuracy(section(rows, kinds=kinds, unranked=("Not ranked: sees, since told the reference.",)))[0]
     place = {(table.rows[i].method, rank) for (i, j), rank in formats.ranks(table).items() if j == 0}
