@@ -35,7 +35,7 @@ from benchmark.keys import canonical
 from benchmark.machine import code_version
 from benchmark.plan import Job, PlanError
 from datasets.scene import SceneError
-from methods.registry import MethodError
+from methods.registry import MethodError, split_label
 
 ANEW = ".anew"
 
@@ -267,7 +267,10 @@ def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
 
 def _named(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
     """Rows under the names that this plan gives its methods: another may call the same cell otherwise."""
-    return frame.assign(method=frame["method"].map(lambda name: dict(zip(job.names, job.methods)).get(name, name)))
+    if job.kind != "train":
+        return frame.assign(method=job.method)
+    labels = dict(zip(job.names, job.methods))
+    return frame.assign(method=[labels.get(split_label(name)[0], name) for name in frame["method"]])
 
 
 # --------------------------------------------------------------------------------------------------------------- files

@@ -1,22 +1,25 @@
-"""From a study's plan and the results folder to the rows that its report shows."""
+"""From a study, its plan and the results folder to what its page shows: every sentence is built from values."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from benchmark import rows, store
+from benchmark import rows as tables_of_rows
+from benchmark import store
 from benchmark.page.render import render
+from benchmark.page.section import Facts, Rows, Split
 from benchmark.plan import Job, Study
+from benchmark.store import Held
 from methods import card
-from methods.registry import told
+from methods.registry import Recipe, told
 
 SPLIT_WORDS = {
-    "test-same-flight": "Another scene of a flight that was trained on, without a shared pixel.",
-    "test-other-flight": "Scenes of flights that no method was trained on.",
+    ("aviris", "test-same-flight"): "Another scene of a flight that was trained on, without a shared pixel.",
+    ("aviris", "test-other-flight"): "Scenes of flights that no method was trained on.",
 }
 
 
@@ -35,78 +38,216 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
     Raises:
         StoreError: the reports folder cannot be written.
     """
-    try:
-        (reports / study.name).mkdir(parents=True, exist_ok=True)
-        return render(
-            reports / study.name,
-            scores=store.read(results, jobs, "score"),
-            costs=store.costs(results, jobs),
-            curves=store.read(results, jobs, "train", "train.csv"),
-            fidelity=read_or_empty(results / "fidelity.csv"),
-            recorded=read_or_empty(results / "recorded.csv"),
-            # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
-            published={name: card(name).published for name in study.methods if name not in study.arguments},
-            meta=meta(study, jobs, results),
-        )
-    except PermissionError as error:
-        raise store.StoreError(f"reports folder '{reports}' cannot be written ({error.strerror}). "
-                               "Give another one with --reports, or change its permissions.") from error
+    rows = rows_of(study, jobs, results)
+    return render(reports / study.name, facts_of(study, jobs, results, rows), rows)
 
 
-def read_or_empty(path: Path) -> pd.DataFrame:
+def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
+    """What the results folder holds of a study; of trainings, the curves of the methods that the study asks for."""
+    curves = store.read(results, jobs, "train", "train.csv")
+    return Rows(store.read(results, jobs, "score"), store.costs(results, jobs), asked(curves, jobs),
+                _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"))
+
+
+def asked(trained: pd.DataFrame, jobs: Iterable[Job]) -> pd.DataFrame:
+    """Of rows of trainings those of methods whose scores need that training: one may train others along."""
+    needed = {(job.training.key[:12], job.method) for job in jobs if job.training}
+    return trained[[pair in needed for pair in zip(trained["job"], trained["method"])]] if len(trained) else trained
+
+
+def _read_or_empty(path: Path) -> pd.DataFrame:
     """The rows of a file, none where there is no file."""
-    return rows.read(path) if path.exists() else pd.DataFrame()
+    return tables_of_rows.read(path) if path.exists() else pd.DataFrame()
 
 
-def meta(study: Study, jobs: list[Job], results: Path) -> dict[str, Any]:
-    """Title, labels, the expected grid, provenance and the jobs that are not in order."""
-    states = {job.key: store.state(results, job) for job in jobs}
-    done = [job for job in jobs if states[job.key] in ("done", "stale")]
-    words = [json.loads((store.folder(results, job) / "job.json").read_text()) for job in done]
-    told = [each["provenance"] for each in words if "provenance" in each]  # another run may be measuring a job anew
-    needed = {job.training.key for job in jobs if job.training and states[job.key] not in ("done", "stale")}
-
-    def listed(*wanted: str) -> list[str]:
-        return [job.label for job in jobs if states[job.key] in wanted and (job.kind != "train" or job.key in needed)]
-
-    budget = ", ".join(f"{key} {value}" for key, value in study.training.items()) or "as the recipes say"
-    trained = store.read(results, jobs, "train")
-    runs = [f"{row.method} with {row.msi_bands} bands {row.steps} steps in {row.seconds / 60:.1f} minutes"
-            for row in trained.itertuples()]
-    return {
-        "study": study.name,
-        "title": study.title,
-        "summary": f"Training budget: {budget}; seeds {', '.join(map(str, study.seeds))}. Trained: {', '.join(runs)}."
-        if runs else "",
-        "labels": study.statements,
-        "marks": marks(study),
-        "devices": sorted({each["device"] for each in told}),
-        "versions": {
-            "revision": ", ".join(sorted({each["revision"][:12] + ("+changes" if each["dirty"] else "") for each in told})),
-            "torch": ", ".join(sorted({each["torch"] for each in told})),
-            "python": ", ".join(sorted({each["python"] for each in told})),
-        },
-        "protocols": {study.protocol.digest: {"name": study.protocol.name, "words": study.protocol.describe()}},
-        "expected": {
-            "methods": list(study.methods),
-            "msi_bands": list(study.msi_bands),
-            "scenarios": [(each.name, each.noise_target, each.snr_db) for each in study.scenarios],
-            "splits": [(study.dataset, split, SPLIT_WORDS.get(split, "")) for split in study.splits],
-        },
-        "jobs": {
-            "failed": [f"{job.label}: {store.failure(results, job)[1]}" for job in jobs
-                       if states[job.key] in ("failed", "damaged")],
-            "stale": listed("stale"),
-            "missing": listed("missing", "unfinished"),
-        },
-    }
+def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
+    """All that a page says of a study and that no row holds."""
+    held = {job.key: store.held(results, job) for job in jobs}
+    trained = asked(store.read(results, jobs, "train"), jobs)
+    budgets = budgets_of(study)
+    unranked = unranked_words(study, budgets)
+    kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(budgets) > 1))}
+    # Not of costs: the plan names those of the device that renders, and a page must not depend on it.
+    words = [held[job.key].words for job in jobs if job.kind != "cost" and held[job.key].measured]
+    told_of = [each["provenance"] for each in words if isinstance(each.get("provenance"), dict)]
+    devices = sorted({str(each["device"]) for each in told_of if each.get("device")}
+                     | ({str(device) for device in rows.costs["device"]} if len(rows.costs) else set()))
+    return Facts(
+        study=study.name, title=title_of(study), methods=study.methods, msi_bands=study.msi_bands,
+        scenarios=study.scenarios, seeds={method: study.seeds if study.recipe_of(method) else study.seeds[:1]
+                                          for method in study.methods},
+        splits=tuple(Split(study.dataset, split, tuple(study.data.entries(split)),
+                           SPLIT_WORDS.get((study.dataset, split), "")) for split in study.splits),
+        protocol=study.protocol.name, digest=study.protocol.digest,
+        statements=(*budget_statements(budgets), *built_statements(study), *study.statements),
+        conditions=(("Data", data_words(study)), *training_conditions(study, jobs, held, trained),
+                    (f"Protocol {study.protocol.name}", study.protocol.describe()), ("Devices", ", ".join(devices)),
+                    ("Versions", versions(told_of))),
+        marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
+        kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
+        # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
+        published={method: card(method).published for method in study.methods if not study.arguments_of(method)},
+    )
 
 
-def marks(study: Study) -> dict[str, str]:
+# ------------------------------------------------------------------------------------------------- what follows from values
+
+
+def title_of(study: Study) -> str:
+    """The study's own title, or one made of its values where flags have replaced some: the first may not hold then."""
+    if not study.replaced:
+        return study.title
+    methods = " and ".join((", ".join(study.methods[:-1]), study.methods[-1])) if len(study.methods) > 1 \
+        else "".join(study.methods)
+    return f"{methods if len(study.methods) <= 4 else f'{len(study.methods)} methods'} on {study.dataset}"
+
+
+def data_words(study: Study) -> str:
+    """Data set, its splits and their images, and the size that they are cut to."""
+    options = ", ".join(f"{key} {value}" for key, value in study.dataset_options.items() if key != "root")
+    splits = ", ".join(f"{split} ({images} image{'s' if images != 1 else ''})"
+                       for split in study.splits for images in [len(study.data.entries(split))])
+    side, ratio = study.protocol.hr_size, study.protocol.ratio
+    return (f"{study.dataset}{f' ({options})' if options else ''}: {splits}; scenes cut to {side}x{side} pixels at most, "
+            f"ratio {ratio}.")
+
+
+def budget_words(stages: tuple[Recipe, ...]) -> str:
+    """How much training a recipe is: steps, minutes or epochs in all, and batch, crop and learning rate of its stages."""
+    def each(values: Iterable[Any]) -> str:
+        return " then ".join(dict.fromkeys(f"{value:g}" for value in values))
+
+    ends = [f"{sum(stage.steps for stage in stages if stage.steps is not None)} steps"] if any(
+        stage.steps is not None for stage in stages) else []
+    ends += [f"{sum(stage.minutes for stage in stages if stage.minutes is not None):g} minutes"] if any(
+        stage.minutes is not None for stage in stages) else []
+    ends += [] if ends else [f"{each(stage.epochs for stage in stages)} epochs"]
+    where = f" in {len(stages)} stages" if len(stages) > 1 else ""
+    return (f"{' or '.join(ends)}{where}, batch {each(stage.batch for stage in stages)}, "
+            f"crop {each(stage.crop for stage in stages)}, learning rate {each(stage.lr for stage in stages)}")
+
+
+def budgets_of(study: Study) -> dict[str, list[str]]:
+    """Training budget in words -> the methods that have it, the one of most methods first; of trained methods."""
+    found: dict[str, list[str]] = {}
+    for method in study.methods:
+        stages = study.stages_of(method)
+        if stages:
+            found.setdefault(budget_words(stages), []).append(method)
+    return dict(sorted(found.items(), key=lambda budget: -len(budget[1])))
+
+
+def budget_statements(budgets: Mapping[str, list[str]]) -> list[str]:
+    """The budget that methods share, said once, and those that have another one."""
+    if not budgets:
+        return []
+    if len(budgets) == 1:
+        (words, methods), = budgets.items()
+        return [f"Training budget of {', '.join(methods)}: {words}"]
+    return ["Training budgets: " + "; ".join(f"{', '.join(methods)}: {words}" for words, methods in budgets.items())]
+
+
+def built_statements(study: Study) -> list[str]:
+    """Build arguments that differ from the card, also of methods that are only trained along."""
+    along = dict.fromkeys(partner for method in study.methods if study.recipe_of(method)
+                          for partner in study.trained_with(method) if partner not in study.methods)
+    words = []
+    for method in (*study.methods, *along):
+        defaults = card(method).defaults
+        differs = ", ".join(f"{key} {value} instead of {defaults.get(key)}"
+                            for key, value in study.arguments_of(method).items())
+        by = f" (trained with {', '.join(m for m in study.methods if study.recipe_of(m) and method in study.trained_with(m))})"
+        words += [f"{method}{by if method in along else ''}: {differs}"] if differs else []
+    return [f"Built otherwise than on the card: {'; '.join(words)}"] if words else []
+
+
+def training_conditions(study: Study, jobs: list[Job], held: Mapping[str, Held],
+                        trained: pd.DataFrame) -> list[tuple[str, str]]:
+    """Recipes, what the study replaces in them, seeds and precision, and how long each training really ran."""
+    methods = [method for method in study.methods if study.recipe_of(method)]
+    if not methods:
+        return []
+    recipes: dict[str, list[str]] = {}
+    replaced: dict[str, list[str]] = {}
+    for method in methods:
+        recipes.setdefault(study.recipe or next(iter(card(method).recipes)), []).append(method)
+        lines = "; ".join(study.replacements(method)).replace("None", "none")
+        replaced.setdefault(lines, []).append(method)
+    precision = sorted({str(there.words.get("provenance", {}).get("precision") or there.words["inputs"]["precision"])
+                        for job in jobs if job.kind == "train" and (there := held[job.key]).measured
+                        and "precision" in there.words.get("inputs", {})})
+    runs = []
+    for row in trained.itertuples() if len(trained) else ():
+        where = [f"{row.msi_bands} MSI bands"] * (len(study.msi_bands) > 1) + [f"seed {row.seed}"] * (len(study.seeds) > 1)
+        failed = "" if row.status == "ok" else f", {row.status}"
+        runs.append(f"{row.method}{f' ({chr(44).join(where)})' if where else ''} {row.steps} steps in "
+                    f"{row.seconds / 60:.1f} minutes{failed}")
+    return [
+        ("Recipes", "; ".join(f"{name}: {', '.join(names)}" for name, names in recipes.items())),
+        ("Replaced in the recipes", "; ".join(f"{', '.join(names)}: {lines}" for lines, names in replaced.items() if lines)),
+        ("Seeds of training", ", ".join(map(str, study.seeds))),
+        ("Precision of training", ", ".join(precision)),
+        ("Trained", "; ".join(runs)),
+    ]
+
+
+def kind_of(study: Study, method: str, unequal: bool) -> str:
+    """With which methods one is ranked: known, blind or trained; none for oracles and trainings of unequal budgets."""
+    if card(method).oracle:
+        return ""
+    if study.recipe_of(method):
+        return "" if unequal else "trained"
+    return told(method, study.arguments_of(method))
+
+
+def unranked_words(study: Study, budgets: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Which methods are not ranked, and why."""
+    oracles = [method for method in study.methods if card(method).oracle]
+    words = [f"Not ranked: {', '.join(oracles)}, since told the reference."] if oracles else []
+    if len(budgets) > 1:
+        words.append(f"Trained methods are not ranked, since their training budgets differ ({len(budgets)} of them).")
+    return tuple(words)
+
+
+def mark_of(study: Study, method: str) -> str:
     """What must be said behind a method's name: what it is told, and what it is faithful to."""
-    found = {}
-    for name in study.methods:
-        words = [word for word in (told(name, study.arguments.get(name, {})), "oracle" if card(name).oracle else "") if word]
-        words += ["described"] if card(name).fidelity == "described" else []
-        found |= {name: ", ".join(words)} if words else {}
-    return found
+    held = card(method)
+    words = [told(method, study.arguments_of(method)), "oracle" if held.oracle else "",
+             "described" if held.fidelity == "described" else ""]
+    return ", ".join(word for word in words if word)
+
+
+def versions(provenance: Iterable[Mapping[str, Any]]) -> str:
+    """The code and the packages that measured."""
+    found: dict[str, set[str]] = {"revision": set(), "torch": set(), "python": set()}
+    for each in provenance:
+        changed = "+changes" if each.get("dirty") is True else ""
+        revision = str(each.get("revision", "unknown"))
+        found["revision"].add((revision if revision == "unknown" else revision[:12]) + changed)
+        for name in ("torch", "python"):
+            found[name].add(str(each.get(name, "unknown")))
+    return ", ".join(f"{name} {' '.join(sorted(values))}" for name, values in found.items() if values)
+
+
+def lists(jobs: list[Job], held: Mapping[str, Held], costs: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """The jobs that are not in order, in words: failed, damaged, stale and missing.
+
+    A cost that another device has measured is there; a training is missing only where scores that need it are.
+    """
+    needed = {job.training.key for job in jobs if job.training and not held[job.key].measured}
+    elsewhere = dict(list(costs.groupby(["msi_bands", "method"]))) if len(costs) else {}
+    found: dict[str, dict[str, None]] = {name: {} for name in ("failed", "damaged", "stale", "missing")}
+    for job in jobs:
+        there = held[job.key]
+        state, why, label = there.state, there.reason or ", ".join(there.changed), job.label
+        if job.kind == "cost" and (job.msi_bands, job.method) in elsewhere:
+            parts = sorted(set(elsewhere[job.msi_bands, job.method]["stale"]) - {""})
+            state, why = ("stale" if parts else "done"), ", ".join(parts)
+        if job.kind == "cost" and state in ("missing", "stale"):  # on no device, or on another one
+            label = label.removesuffix(f" {job.device}")
+        if state in ("missing", "unfinished"):
+            if job.kind != "train" or job.key in needed:
+                found["missing"][label + (" (unfinished)" if state == "unfinished" else "")] = None
+        elif state != "done":
+            found[state][f"{label}: {why}"] = None
+    return {name: tuple(labels) for name, labels in found.items()}

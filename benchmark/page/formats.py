@@ -8,13 +8,20 @@ import math
 from collections.abc import Mapping
 from html import escape
 
-from benchmark.page.tables import Cell, Column, Table
+from benchmark.page.cells import Cell
+from benchmark.page.section import slug_of
+from benchmark.page.tables import Column, Row, Table
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
-MARKS = "Bold: best, underlined: second best of the rows with the same number of MSI bands; ties share a mark."
+KINDS = {  # what is ranked with its like alone, and the word for it in a legend
+    "known": "known (told the sensors' responses)",
+    "blind": "blind (not told the responses)",
+    "trained": "trained on other scenes",
+}
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "±": r"$\pm$", "∞": r"$\infty$",
-       "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}"}
+       "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
+MARKDOWN = {letter: f"\\{letter}" for letter in "\\`*|<>[]"}
 
 
 def number(value: float, column: Column) -> str:
@@ -44,30 +51,42 @@ def text_of(cell: Cell, column: Column) -> str:
 
 
 def ranks(table: Table) -> dict[tuple[int, int], int]:
-    """``(row, column)`` -> 1 (best) or 2 (second) within its MSI setting; equal as shown is equal, alone unranked."""
+    """``(row, column)`` -> 1 (best) or 2 (second) of its kind and MSI setting; equal as shown is equal, alone unranked."""
     found: dict[tuple[int, int], int] = {}
+    groups: dict[tuple[int, str], list[int]] = {}
+    for i, row in enumerate(table.rows):
+        if row.kind:
+            groups.setdefault((row.msi_bands, row.kind), []).append(i)
     for j, column in enumerate(table.columns):
-        for msi_bands in {row[0] for row in table.rows} if column.better else ():
-            values = {}
-            for i, row in enumerate(table.rows):
-                cell = row[2][j]
-                if row[0] == msi_bands and cell.ranked and not math.isnan(cell.value):
-                    values[i] = float(number(cell.value, column).replace("∞", "inf"))
+        for members in groups.values() if column.better else ():
+            cells = {i: table.rows[i].cells[j] for i in members}
+            values = {i: float(number(cell.value, column).replace("∞", "inf")) for i, cell in cells.items()
+                      if cell.ranked and not math.isnan(cell.value)}
             order = sorted(set(values.values()), reverse=column.better == "up")
             if len(order) > 1:
                 found |= {(i, j): order.index(value) + 1 for i, value in values.items() if value in order[:2]}
     return found
 
 
+def legend(table: Table) -> str:
+    """What the marks mean, what was ranked with what and what was not; empty where nothing could be ranked."""
+    if not any(column.better for column in table.columns):
+        return ""
+    kinds = [words for kind, words in KINDS.items() if any(row.kind == kind for row in table.rows)]
+    apart = f", each kind apart: {', '.join(kinds)}" if len(kinds) > 1 else f", of one kind: {kinds[0]}" if kinds else ""
+    marks = f"Bold: best, underlined: second best of the rows with the same number of MSI bands{apart}; ties share a mark."
+    return " ".join([*([marks] if ranks(table) else []), *table.unranked])
+
+
 def footnotes(table: Table) -> dict[str, str]:
     """Note -> its letters (a, b, ..., z, aa, ...), in the order of appearance."""
-    notes = dict.fromkeys(note for row in table.rows for cell in row[2] for note in cell.notes)
+    notes = dict.fromkeys(note for row in table.rows for cell in row.cells for note in cell.notes)
     return {note: ("" if i < 26 else chr(96 + i // 26)) + chr(97 + i % 26) for i, note in enumerate(notes)}
 
 
-def named(method: str, table: Table) -> str:
+def named(row: Row) -> str:
     """The method, with its mark in brackets."""
-    return f"{method} ({table.marks[method]})" if method in table.marks else method
+    return f"{row.method} ({row.mark})" if row.mark else row.method
 
 
 def heads(table: Table) -> list[tuple[str, str]]:
@@ -76,8 +95,8 @@ def heads(table: Table) -> list[tuple[str, str]]:
 
 
 def full_caption(table: Table) -> str:
-    """The caption, with the legend of the marks where there are any."""
-    return f"{table.caption} {MARKS}" if ranks(table) else table.caption
+    """The caption, with the legend of the marks."""
+    return f"{table.caption} {legend(table)}".strip()
 
 
 def to_csv(table: Table) -> str:
@@ -90,10 +109,10 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["msi_bands", "method", *(key for column in table.columns for key in
                                               ([column.key, f"{column.key}_std"] if column.better else [column.key]))])
-    for msi_bands, method, cells in table.rows:
-        fields = [raw(value, column) for cell, column in zip(cells, table.columns)
+    for row in table.rows:
+        fields = [raw(value, column) for cell, column in zip(row.cells, table.columns)
                   for value in ([cell.value, cell.std] if column.better else [cell.value])]
-        writer.writerow([msi_bands, method, *fields])
+        writer.writerow([row.msi_bands, row.method, *fields])
     return out.getvalue()
 
 
@@ -103,14 +122,19 @@ def to_markdown(table: Table) -> str:
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
              ["---:", "---", *("---:" for _ in table.columns)]]
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
+    for i, row in enumerate(table.rows):
         texts = [marks[place.get((i, j), 0)].format(text_of(cell, column))
                  + (f"<sup>{','.join(letters[note] for note in cell.notes)}</sup>" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(cells, table.columns))]
-        lines.append([str(msi_bands), named(method, table), *texts])
-    notes = [f"<sup>{letter}</sup> {note}  " for note, letter in letters.items()]
-    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", full_caption(table),
+                 for j, (cell, column) in enumerate(zip(row.cells, table.columns))]
+        lines.append([str(row.msi_bands), markdown(named(row)), *texts])
+    notes = [f"<sup>{letter}</sup> {markdown(note)}  " for note, letter in letters.items()]
+    return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", markdown(full_caption(table)),
                       *(["", *notes] if notes else [])]) + "\n"
+
+
+def markdown(text: str) -> str:
+    """Plain text, escaped for Markdown and its tables."""
+    return "".join(MARKDOWN.get(letter, letter) for letter in text)
 
 
 def to_latex(table: Table, study: str) -> str:
@@ -124,20 +148,20 @@ def to_latex(table: Table, study: str) -> str:
         labels.append(rf"\shortstack[r]{{{stack}}}" if len(words) > 1 else stack)
     lines = [r"% needs \usepackage{booktabs,graphicx}", r"\begin{table*}[t]",
              r"  \centering\setlength{\belowcaptionskip}{4pt}",
-             rf"  \caption{{{tex(full_caption(table))}}}", rf"  \label{{tab:{study}-{table.name}}}",
+             rf"  \caption{{{tex(full_caption(table))}}}", rf"  \label{{tab:{slug_of(study)}-{table.name}}}",
              r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
              rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule",
              f"    Method & {' & '.join(labels)} \\\\"]
     panel = None
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
-        if msi_bands != panel:
-            panel = msi_bands
-            title = rf"\multicolumn{{{len(cells) + 1}}}{{l}}{{\emph{{{msi_bands} MSI bands}}}}"
+    for i, row in enumerate(table.rows):
+        if row.msi_bands != panel:
+            panel = row.msi_bands
+            title = rf"\multicolumn{{{len(row.cells) + 1}}}{{l}}{{\emph{{{panel} MSI bands}}}}"
             lines += [r"    \midrule", rf"    {title} \\"]
         texts = [marks[place.get((i, j), 0)].format(tex(text_of(cell, column)))
                  + (rf"$^{{{','.join(letters[note] for note in cell.notes)}}}$" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(cells, table.columns))]
-        lines.append(f"    {tex(named(method, table))} & {' & '.join(texts)} \\\\")
+                 for j, (cell, column) in enumerate(zip(row.cells, table.columns))]
+        lines.append(f"    {tex(named(row))} & {' & '.join(texts)} \\\\")
     lines += [r"    \bottomrule", r"  \end{tabular}}"]
     lines += [rf"  \par\smallskip\footnotesize $^{{{letter}}}$ {tex(note)}." for note, letter in letters.items()]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
@@ -154,16 +178,17 @@ def to_html(table: Table) -> str:
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
                    + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
                    for (label, unit), column in zip(heads(table), table.columns))
-    lines, panel = [], None
-    for i, (msi_bands, method, cells) in enumerate(table.rows):
-        if msi_bands != panel:
-            panel = msi_bands
-            lines.append(f'<tr><th class="panel" scope="rowgroup">{msi_bands} MSI bands</th>'
-                         f'<td class="panel" colspan="{len(cells)}"></td></tr>')
+    lines: list[str] = []
+    panel = None
+    for i, row in enumerate(table.rows):
+        if row.msi_bands != panel:
+            panel = row.msi_bands
+            lines.append(f'<tr><th class="panel" scope="rowgroup">{panel} MSI bands</th>'
+                         f'<td class="panel" colspan="{len(row.cells)}"></td></tr>')
         texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
-                        for j, (cell, column) in enumerate(zip(cells, table.columns)))
-        mark = f" <small>{escape(table.marks[method])}</small>" if method in table.marks else ""
-        lines.append(f'<tr><th scope="row">{escape(method)}{mark}</th>{texts}</tr>')
+                        for j, (cell, column) in enumerate(zip(row.cells, table.columns)))
+        mark = f" <small>{escape(row.mark)}</small>" if row.mark else ""
+        lines.append(f'<tr><th scope="row">{escape(row.method)}{mark}</th>{texts}</tr>')
     notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
                     for note, letter in letters.items())
     links = " · ".join(f'<a href="tables/{table.name}.{kind}">{word}</a>'

@@ -1,84 +1,104 @@
 """A study's rows into its page: ``index.html`` and beside it each table (CSV, Markdown, LaTeX) and figure (PNG, PDF).
 
-To add a table or a figure, write a function of a :class:`~benchmark.page.tables.Section` in ``tables`` or ``plots`` and name
+To add a table or a figure, write a function of a :class:`~benchmark.page.section.Section` in ``tables`` or ``plots`` and name
 it in :data:`SPLIT_PARTS` (once a split) or :data:`STUDY_PARTS` (once a study).
 """
 
 from __future__ import annotations
 
 import base64
+import os
+import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
-import pandas as pd
-
+from benchmark import store
 from benchmark.page import plots, tables
-from benchmark.page.formats import ranks, text_of, to_csv, to_html, to_latex, to_markdown
+from benchmark.page.formats import KINDS, ranks, text_of, to_csv, to_html, to_latex, to_markdown
 from benchmark.page.plots import Plot
-from benchmark.page.tables import Section, Table
+from benchmark.page.section import Facts, Rows, Section, sections
+from benchmark.page.tables import Table
 
-SPLIT_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
+Part = Callable[[Section], Sequence[Table | Plot]]
+SPLIT_PARTS: tuple[tuple[str, tuple[Part, ...]], ...] = (
     ("Quality and cost", (tables.accuracy, tables.all_metrics)),
     ("Robustness to noise", (plots.noise_curves, tables.robustness)),
 )
-STUDY_PARTS: tuple[tuple[str, tuple[Callable[[Section], Sequence[Table | Plot]], ...]], ...] = (
+STUDY_PARTS: tuple[tuple[str, tuple[Part, ...]], ...] = (
     ("Training", (plots.training,)),
     ("Fidelity to the releases", (tables.fidelity, tables.recorded)),
 )
-JOBS = {"failed": "Failed jobs", "stale": "Stale jobs (code has changed)", "missing": "Missing jobs (not run yet)"}
+OWN_FILES = re.compile(r'href="((?:tables|figures)/[^"/]+)"')
 
 
-def render(study_dir: Path, scores: pd.DataFrame, costs: pd.DataFrame, curves: pd.DataFrame,
-           fidelity: pd.DataFrame, recorded: pd.DataFrame, published: Mapping[str, Mapping[int, Mapping[str, float]]],
-           meta: Mapping[str, Any]) -> Path:
+def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
     """Write the report of one study; the same arguments give the same bytes.
 
     Args:
-        study_dir: ``reports/<study>``; tables and figures of an earlier report in it that no longer belong are removed.
-        scores: one line an image.
-        costs: one line a method, MSI setting and device.
-        curves: tidy training log.
-        fidelity: one line a network, of the command ``fidelity``; those of other methods are left out.
-        recorded: one line a training-free method and recorded case, of the same command.
-        published: method -> MSI bands -> what its paper prints.
-        meta: ``study``, ``title``, ``summary``, ``labels``, ``devices``, ``versions`` (name -> words), ``protocols``
-            (digest -> ``name``, ``words``), ``expected`` (``methods``, ``msi_bands``, ``scenarios`` as (scenario,
-            noise_target, snr_db), ``splits`` as (dataset, split[, words])), ``jobs`` (``failed``, ``stale``,
-            ``missing``: a sentence or a mapping each), ``marks`` (method -> words behind its name); all optional.
+        study_dir: ``reports/<study>``; files that an earlier page in it links to and that no longer belong are removed.
+        facts: of the study.
+        rows: of its results.
 
     Returns:
         The path of ``index.html``.
+
+    Raises:
+        StoreError: the folder cannot be written.
     """
-    whole, splits = tables.sections(scores, costs, curves, fidelity, recorded, published, meta)
+    with store.writing(study_dir, "--reports"):  # known before the work is done
+        study_dir.mkdir(parents=True, exist_ok=True)
+    whole, splits = sections(facts, rows)
     files: dict[str, bytes] = {}
-    contents, chapters = [], []
-    for section, title, parts in [*((one, f"Split {one.title}", SPLIT_PARTS) for one in splits),
-                                  (whole, "Whole study", STUDY_PARTS)]:
-        words = [entry[2] for entry in meta.get("expected", {}).get("splits", [])
-                 if tuple(entry[:2]) == (section.dataset, section.split) and len(entry) > 2]
-        chapters += [f'<h2 id="{section.slug}">{escape(title)}</h2>', *(f"<p>{escape(word)}</p>" for word in words)]
+    contents: list[tuple[str, str, list[tuple[str, str]]]] = []
+    chapters: list[str] = []
+    best: list[str] = []
+    for section in [*splits, whole]:
+        title = f"Split {section.title}" if section.split else "Whole study"
+        chapters.append(f'<h2 id="{section.slug}">{escape(title)}</h2>')
+        chapters += [f"<p>{escape(section.split.words)}</p>"] if section.split and section.split.words else []
         links = []
-        for i, (heading, makers) in enumerate(parts):
+        for i, (heading, makers) in enumerate(SPLIT_PARTS if section.split else STUDY_PARTS):
             made = [one for make in makers for one in make(section)]
+            best += [line for one in made if isinstance(one, Table) for line in best_lines(section, one)]
             if made:  # what is expected and not measured gives a table of holes: nothing is what this study does not ask
                 links.append((f"{section.slug}-part{i}", heading))
-                chapters += [f'<h3 id="{links[-1][0]}">{escape(heading)}</h3>', shown(made, meta.get("study", "study"), files)]
+                chapters += [f'<h3 id="{links[-1][0]}">{escape(heading)}</h3>', shown(made, facts.study, files)]
         contents.append((section.slug, title, links))
-    body = [*summary(whole, splits), *navigation(contents), *chapters, *ending(whole)]
-    title = meta.get("title") or f"Study {meta.get('study', '')}"
+    body = [*summary(whole, splits, best), *navigation(contents), *chapters, *ending(whole)]
     template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    files["index.html"] = template.substitute(title=escape(title), body="\n".join(body)).encode()
-    for folder, kinds in (("tables", ("csv", "md", "tex")), ("figures", ("png", "pdf"))):
-        (study_dir / folder).mkdir(parents=True, exist_ok=True)
-        for old in sorted((study_dir / folder).iterdir()):
-            if old.suffix[1:] in kinds and f"{folder}/{old.name}" not in files:
-                old.unlink()
-    for name, content in files.items():
-        (study_dir / name).write_bytes(content)
+    page = template.substitute(title=escape(facts.title), body="\n".join(body)).encode()
+    with store.writing(study_dir, "--reports"):
+        write(study_dir, files, page)
     return study_dir / "index.html"
+
+
+def write(study_dir: Path, files: Mapping[str, bytes], page: bytes) -> None:
+    """Put the files in place once all of them are on the disk, the page last; then nothing of an earlier page is left.
+
+    What an earlier page links to is ours; other files in these folders are the user's.
+
+    Raises:
+        OSError: the folder cannot be written; what is in it is then untouched.
+    """
+    for folder in ("tables", "figures"):
+        (study_dir / folder).mkdir(parents=True, exist_ok=True)
+    index = study_dir / "index.html"
+    earlier = OWN_FILES.findall(index.read_text(encoding="utf-8", errors="replace")) if index.exists() else []
+    room = study_dir / f".{os.getpid()}.tmp"
+    try:
+        for name, content in {**files, "index.html": page}.items():
+            (room / name).parent.mkdir(parents=True, exist_ok=True)
+            (room / name).write_bytes(content)
+        for name in files:
+            os.replace(room / name, study_dir / name)
+        for name in set(earlier) - set(files):
+            (study_dir / name).unlink(missing_ok=True)
+        os.replace(room / "index.html", index)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
 
 
 # ------------------------------------------------------------------------------------------------ the parts of the page
@@ -106,45 +126,43 @@ def figure_html(plot: Plot, files: dict[str, bytes]) -> str:
             f"<figcaption>{escape(plot.caption)} {links}</figcaption></figure>")
 
 
-def summary(whole: Section, splits: Sequence[Section]) -> list[str]:
-    """What was measured, the labels, the best of each split, and the conditions."""
-    meta, ok = whole.meta, whole.scores[whole.scores["status"] == "ok"]
-    bands = " and ".join(map(str, whole.msi_bands))
-    words = (f"{len(whole.methods)} methods ({', '.join(whole.methods)}) with {bands} multispectral bands "
+def summary(whole: Section, splits: Sequence[Section], best: Sequence[str]) -> list[str]:
+    """What was measured, the statements, the best of each split, and the conditions."""
+    facts, scores = whole.facts, whole.rows.scores
+    ok = scores[scores["status"] == "ok"]
+    bands = " and ".join(map(str, facts.msi_bands))
+    words = (f"{len(facts.methods)} methods ({', '.join(facts.methods)}) with {bands} multispectral bands "
              f"on {len(splits)} splits: {len(ok)} measured rows of {ok['image'].nunique()} images. "
              "Each split has its own tables and curves; numbers of different splits are never averaged.")
-    lines = [f"<p>{escape(one)}</p>" for one in (meta.get("summary", ""), words) if one]
-    if meta.get("labels"):
-        lines.append('<ul class="labels">' + "".join(f"<li>{escape(one)}</li>" for one in meta["labels"]) + "</ul>")
-    best = "".join(f"<li>{escape(line)}</li>" for section in splits for line in best_lines(section))
-    lines += [f"<h4>Best on clean scenes</h4>\n<ul>{best}</ul>"] if best else []
-    devices = {*meta.get("devices", []), *ok["device"], *(whole.costs["device"] if len(whole.costs) else [])}
-    jobs = meta.get("jobs", {})
-    facts = [(f"Protocol {entry['name']}", f"{digest}: {entry.get('words', '')}")
-             for digest, entry in meta.get("protocols", {}).items()]
-    facts += [("Devices", ", ".join(sorted(devices))),
-              ("Versions", ", ".join(f"{name} {what}" for name, what in meta.get("versions", {}).items())),
-              ("Jobs", ", ".join(f"{len(jobs.get(kind, []))} {kind}" for kind in JOBS))]
-    return [*lines, "<h4>Conditions</h4>\n<dl>" + "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(what)}</dd>" for name, what in facts if what) + "</dl>"]
+    lines = [f"<p>{escape(words)}</p>"]
+    if facts.statements:
+        lines.append('<ul class="labels">' + "".join(f"<li>{escape(one)}</li>" for one in facts.statements) + "</ul>")
+    if best:
+        found = "".join(f"<li>{escape(line)}</li>" for line in [*best, *facts.unranked])
+        lines.append(f"<h4>Best on clean scenes</h4>\n<ul>{found}</ul>")
+    elif facts.unranked:
+        lines.append(f"<p>{escape(' '.join(facts.unranked))}</p>")
+    jobs = ", ".join(f"{len(entries)} {kind}" for kind, _, entries in not_in_order(facts))
+    conditions = "".join(f"<dt>{escape(name)}</dt><dd>{escape(what)}</dd>" for name, what in
+                         [*facts.conditions, ("Jobs", jobs)] if what)
+    return [*lines, f"<h4>Conditions</h4>\n<dl>{conditions}</dl>"]
 
 
-def best_lines(section: Section) -> list[str]:
-    """One sentence an MSI setting: which method leads in PSNR and in SAM."""
-    lines = []
-    for table in tables.accuracy(section):
-        place = ranks(table)
-        for msi_bands in section.msi_bands:
+def best_lines(section: Section, table: Table) -> list[str]:
+    """One sentence an MSI setting and kind of method: which leads in PSNR and in SAM; of accuracy tables alone."""
+    if table.name != f"{section.slug}-accuracy":
+        return []
+    lines, place = [], ranks(table)
+    for msi_bands in section.facts.msi_bands:
+        for kind in KINDS:
             words = []
             for j, column in enumerate(table.columns):
-                if column.key not in ("psnr_db", "sam_deg"):
-                    continue
-                leaders = [(row[1], row[2][j]) for i, row in enumerate(table.rows)
-                           if row[0] == msi_bands and place.get((i, j)) == 1]
-                if leaders:
-                    names = " and ".join(name for name, _ in leaders)
-                    words.append(f"{column.label} {names} ({text_of(leaders[0][1], column)} {column.unit})")
-            lines += [f"{section.title}, {msi_bands} MSI bands: {', '.join(words)}."] if words else []
+                leaders = [row for i, row in enumerate(table.rows)
+                           if (row.msi_bands, row.kind) == (msi_bands, kind) and place.get((i, j)) == 1]
+                if leaders and column.key in ("psnr_db", "sam_deg"):
+                    names = " and ".join(row.method for row in leaders)
+                    words.append(f"{column.label} {names} ({text_of(leaders[0].cells[j], column)} {column.unit})")
+            lines += [f"{section.title}, {msi_bands} MSI bands, {kind}: {', '.join(words)}."] if words else []
     return lines
 
 
@@ -157,16 +175,20 @@ def navigation(contents: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -
     return ["<nav>\n<h4>Contents</h4>\n<ul>", *items, last, "</ul>\n</nav>"]
 
 
+def not_in_order(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
+    """``(kind, heading, jobs)`` of those that failed, cannot be read, are stale or missing."""
+    return [("failed", "Failed jobs", facts.failed), ("damaged", "Damaged jobs (files cannot be read)", facts.damaged),
+            ("stale", "Stale jobs (code has changed)", facts.stale), ("missing", "Missing jobs (not run yet)", facts.missing)]
+
+
 def ending(whole: Section) -> list[str]:
-    """The jobs that failed, are stale or missing, and rows that no table of this page shows."""
+    """The jobs that are not in order, and rows that no table of this page shows."""
     lines = ['<h2 id="jobs">Failed, stale and missing</h2>']
-    for kind, heading in JOBS.items():
-        entries = whole.meta.get("jobs", {}).get(kind, [])
+    for _, heading, entries in not_in_order(whole.facts):
         lines.append(f"<h4>{heading} ({len(entries)})</h4>")
-        words = [one if isinstance(one, str) else ": ".join(str(part) for part in one.values()) for one in entries]
-        lines.append("<ul>" + "".join(f"<li><code>{escape(one)}</code></li>" for one in words) + "</ul>"
-                     if words else "<p>None.</p>")
-    other = whole.scores[~whole.scores["scenario"].isin(["clean", "noise"])]
+        lines.append("<ul>" + "".join(f"<li><code>{escape(one)}</code></li>" for one in entries) + "</ul>"
+                     if entries else "<p>None.</p>")
+    other = whole.rows.scores[~whole.rows.scores["scenario"].isin(["clean", "noise"])]
     if len(other):
         counts = ", ".join(f"{name} ({n})" for name, n in other.groupby("scenario").size().items())
         lines.append(f"<p>Rows of scenarios that no table here shows: {escape(counts)}.</p>")

@@ -1,18 +1,27 @@
 """Figures checked by the data in their axes, not by pixels."""
 
+import hashlib
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from test_tables import row
+import pytest
+from test_tables import facts, row
 
-from benchmark.page import plots, tables
+from benchmark.page import plots
+from benchmark.page.section import Rows, Split, sections
+from benchmark.protocol import CLEAN, noise
+
+ROOT = Path(__file__).parents[2]
 
 
-def section(rows, curves=(), **meta):
-    whole, splits = tables.sections(pd.DataFrame(rows), pd.DataFrame(), pd.DataFrame(curves), pd.DataFrame(),
-                                     pd.DataFrame(), {}, meta)
-    return splits[0] if splits else whole
+def section(rows, curves=(), **words):
+    whole, splits = sections(facts(rows, **words), Rows(pd.DataFrame(rows), curves=pd.DataFrame(curves)))
+    return splits[0] if not curves else whole
 
 
 def lines(axes):
@@ -37,24 +46,50 @@ def test_noise_curve_joins_the_levels_and_sets_clean_apart():
 
 def test_a_missing_level_interrupts_the_line_and_a_missing_method_is_named():
     rows = [*noise_rows(), *noise_rows("bicubic", levels=(25.0, 45.0))]
-    plot = plots.noise_curves(section(rows, expected={"methods": ["bicubic", "gsa", "never-run"]}))[0]
-    y = lines(plot.figure.axes[0])["bicubic"].get_ydata()
-    assert np.isnan(y[1])
-    assert y[[0, 2]].tolist() == [12.5, 22.5]
-    assert "No rows here: never-run." in plot.caption
+    plot = plots.noise_curves(section(rows, methods=("bicubic", "gsa", "never-run")))[0]
+    drawn = lines(plot.figure.axes[0])
+    assert drawn["bicubic"].get_xydata().tolist() == [[25.0, 12.5]]
+    assert drawn["_bicubic"].get_xydata().tolist() == [[45.0, 22.5]]
+    assert "lists at the end): bicubic, never-run." in plot.caption
 
 
-def test_deviation_over_seeds_is_drawn():
+def test_a_figure_tells_what_its_points_lack():
+    rows = [*noise_rows(), *({**one, "psnr_db": math.nan} for one in noise_rows("old")),
+            *({**one, "stale": "scoring"} for one in noise_rows("bicubic"))]
+    plot = plots.noise_curves(section(rows, splits=(Split("made", "test", ("a", "lost")),)))[0]
+    assert "Not recorded: the rows are older than this figure: old." in plot.caption
+    assert "Over 1 of 2 images: not ranked: gsa, bicubic." in plot.caption
+    assert "Stale: its code has changed since (scoring): bicubic." in plot.caption
+    assert "old" not in lines(plot.figure.axes[0])
+
+
+def band(axes, x):
+    """Lower and upper edge of the one band of a figure at x."""
+    (area,) = axes.collections
+    heights = [y for at, y in area.get_paths()[0].vertices if at == x]
+    return [min(heights), max(heights)]
+
+
+def test_bands_are_of_seeds_or_of_images_and_none_of_one_value():
     rows = [*noise_rows(), *({**one, "seed": 1, "psnr_db": one["psnr_db"] + 2.0} for one in noise_rows())]
-    axes = plots.noise_curves(section(rows))[0].figure.axes[0]
-    bars = axes.collections[0].get_segments()
-    np.testing.assert_allclose(bars[0], [[25.0, 13.5 - math.sqrt(2)], [25.0, 13.5 + math.sqrt(2)]])
+    rows += noise_rows("bicubic")  # trained by nobody: one seed, no band
+    plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
+    np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [13.5 - math.sqrt(2), 13.5 + math.sqrt(2)])
+    assert "standard deviation over the seeds" in plot.caption
+
+    rows = [*noise_rows(), *({**one, "image": "b", "psnr_db": one["psnr_db"] + 2.0} for one in noise_rows())]
+    plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
+    np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [12.5, 14.5])  # sqrt(2) / sqrt(2 images)
+    assert "standard error over the images" in plot.caption
+
+    plot = plots.noise_curves(section(noise_rows()))[0]
+    assert not plot.figure.axes[0].collections and "Band" not in plot.caption
 
 
 def test_an_empty_setting_still_has_its_figure():
-    expected = {"methods": ["gsa"], "msi_bands": [6], "splits": [("made", "test")],
-                "scenarios": [("noise", "both", 30.0)]}
-    plot = plots.noise_curves(section([], expected=expected))[0]
+    words = {"methods": ("gsa",), "msi_bands": (6,), "splits": (Split("made", "test", ("a",)),),
+             "scenarios": (CLEAN, noise("both", 30.0))}
+    plot = plots.noise_curves(section([], **words))[0]
     assert [text.get_text() for text in plot.figure.axes[0].texts] == ["no rows yet"]
 
 
@@ -66,22 +101,41 @@ def test_every_method_looks_different_and_the_same_whatever_the_order():
     assert plots.styles(names[::-1]) == look
 
 
-def curve(quantity, values, *, method="net", job="j0", msi_bands=4):
+def curve(quantity, values, *, method="net", seed=0, msi_bands=4):
     return [{"epoch": epoch, "step": epoch * 10, "seconds": 1.0, "method": method, "quantity": quantity, "value": value,
-             "msi_bands": msi_bands, "seed": 0, "job": job} for epoch, value in enumerate(values, 1)]
+             "msi_bands": msi_bands, "seed": seed, "job": f"j{seed}", "stale": ""} for epoch, value in enumerate(values, 1)]
 
 
-def test_training_figures_have_one_line_a_run_and_one_panel_a_term():
-    curves = [*curve("loss", [3.0, 2.0, 1.0]), *curve("l1", [0.3, 0.2, 0.1]), *curve("loss", [5.0, 4.0], job="j1"),
+def trained(curves):
+    methods = tuple(sorted({one["method"] for one in curves}))
+    return {plot.name: plot for plot in plots.training(section([row("gsa", 1.0)], curves, methods=methods))}
+
+
+def test_training_figures_have_the_mean_over_seeds_and_one_panel_a_term():
+    curves = [*curve("loss", [3.0, 2.0, 1.0]), *curve("l1", [0.3, 0.2, 0.1]), *curve("loss", [5.0, 4.0], seed=1),
               *curve("val_psnr_db", [20.0, 25.0, 26.0]), *curve("lr", [1.0, 1.0])]
-    made = {plot.name: plot for plot in plots.training(section([row("gsa", 1.0)], curves))}
-    assert sorted(made) == ["training-losses-msi4", "training-val-psnr-msi4"]
+    made = trained(curves)
+    assert sorted(made) == ["training-losses-msi4", "training-lr-msi4", "training-val-psnr-msi4"]
     total, l1 = made["training-losses-msi4"].figure.axes
-    first, second = (line.get_xydata().tolist() for line in total.lines)
-    assert (first, second) == ([[1, 3.0], [2, 2.0], [3, 1.0]], [[1, 5.0], [2, 4.0]])
-    assert [line.get_ydata().tolist() for line in l1.lines] == [[0.3, 0.2, 0.1]]
+    (line,) = total.lines
+    assert line.get_xydata().tolist() == [[1, 4.0], [2, 3.0], [3, 1.0]]
+    np.testing.assert_allclose(band(total, 1.0), [4.0 - math.sqrt(2), 4.0 + math.sqrt(2)])
+    assert [line.get_ydata().tolist() for line in l1.lines] == [[0.3, 0.2, 0.1]] and not l1.collections
     assert made["training-val-psnr-msi4"].figure.axes[0].lines[0].get_ydata().tolist() == [20.0, 25.0, 26.0]
     assert "runs: net 2" in made["training-losses-msi4"].caption
+    assert "standard deviation" in made["training-losses-msi4"].caption
+    assert "standard deviation" not in made["training-val-psnr-msi4"].caption
+
+
+def test_every_logged_quantity_is_drawn():
+    names = ["loss", "l1", "kd", "val_psnr_db", "val_sam_deg", "lr", *(f"own{i}" for i in range(9))]
+    curves = [one for name in names for one in curve(name, [2.0, 1.0])]
+    drawn = [axes.get_ylabel() for plot in trained(curves).values() for axes in plot.figure.axes]
+    assert len(drawn) == len(set(drawn)) == len(names)
+    assert {"total loss", "L1 loss", "feature KD", *names[6:]} < set(drawn)
+    assert max(len(plot.figure.axes) for plot in trained(curves).values()) <= plots.PANELS
+    many = [one for i in range(plots.MANY + 1) for one in curve("loss", [2.0, 1.0], method=f"net{i}")]
+    assert len(trained([*many, *curve("l1", [1.0], method="net0")])["training-losses-msi4"].figure.axes) == 1
 
 
 def test_files_have_the_same_bytes_each_time():
@@ -90,3 +144,25 @@ def test_files_have_the_same_bytes_each_time():
     assert first["png"].startswith(b"\x89PNG")
     assert first["pdf"].startswith(b"%PDF")
     assert b"CreationDate" not in first["pdf"]
+
+
+OWN_RC = """font.family: serif
+lines.linewidth: 9
+axes.facecolor: red
+savefig.bbox: tight
+savefig.facecolor: green
+figure.constrained_layout.h_pad: 1
+"""
+
+
+@pytest.mark.parametrize("lines_of_rc", ["", OWN_RC])
+def test_a_user_s_matplotlibrc_changes_no_picture(lines_of_rc, tmp_path):
+    (tmp_path / "matplotlibrc").write_text(lines_of_rc)
+    script = (f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n"
+              "import hashlib, test_plots as t\n"
+              "made = t.plots.file_bytes(t.plots.noise_curves(t.section(t.noise_rows()))[0])\n"
+              "print([hashlib.sha256(made[kind]).hexdigest() for kind in ('png', 'pdf')])")
+    found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
+                           env=os.environ | {"MATPLOTLIBRC": str(tmp_path)}, check=True).stdout
+    made = plots.file_bytes(plots.noise_curves(section(noise_rows()))[0])
+    assert found.strip() == str([hashlib.sha256(made[kind]).hexdigest() for kind in ("png", "pdf")])

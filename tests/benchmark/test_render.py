@@ -1,34 +1,36 @@
 """The page: self-contained, complete, honest about holes, and the same bytes for the same rows."""
 
+import os
 import re
+import time
+from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from test_plots import curve
-from test_tables import cost, row
+from test_tables import cost, facts, row
 
 from benchmark.page import render as report
+from benchmark.page.section import Rows, Split
+from benchmark.protocol import CLEAN, noise
+from benchmark.store import StoreError
 
-META = {
-    "study": "tiny", "title": "Tiny <study>", "labels": ["Quick profile: not comparable with the papers"],
-    "protocols": {"p1": {"name": "paper", "words": "Gaussian PSF, decimation by 4"}},
-    "expected": {"methods": ["bicubic", "gsa"], "msi_bands": [4],
-                 "scenarios": [("clean", "none", float("inf")), ("noise", "both", 30.0)],
-                 "splits": [("made", "test", "Scenes kept apart."), ("made", "test-other-flight")]},
-    "versions": {"torch": "2.13"},
-    "jobs": {"failed": [{"job": "ab12", "why": "LinAlgError: singular"}], "missing": ["score gsa 30 dB"]},
-}
+FACTS = replace(
+    facts(), title="Tiny <study>", statements=("Quick profile: not comparable with the papers",), methods=("bicubic", "gsa"),
+    msi_bands=(4,), seeds={"bicubic": (0,), "gsa": (0,)}, scenarios=(CLEAN, noise("both", 30.0)),
+    kinds={"bicubic": "blind", "gsa": "blind"},
+    splits=(Split("made", "test", ("a",), "Scenes kept apart."), Split("made", "test-other-flight", ("a",))),
+    conditions=(("Protocol paper", "Gaussian PSF, decimation by 4"), ("Versions", "torch 2.13")),
+    failed=("ab12: LinAlgError: singular",), damaged=("score gsa: job.json: cannot be read",), missing=("score gsa 30 dB",))
 ROWS = [row("bicubic", 20.0), row("bicubic", 18.0, target="both", snr=30.0), row("gsa", 30.0),
         row("gsa", 25.0, split="test-other-flight"), {**row("gsa", 9.0), "scenario": "shift-1"}]
-
-
 COSTS, CURVES = [cost("gsa")], curve("loss", [2.0, 1.0], method="gsa")
 
 
-def render(path, rows=ROWS, costs=COSTS, curves=CURVES, meta=META):
-    return report.render(path, pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(curves), *[pd.DataFrame()] * 2, {},
-                         meta)
+def render(path, rows=ROWS, costs=COSTS, curves=CURVES, facts=FACTS):
+    return report.render(path, facts, Rows(pd.DataFrame(rows), pd.DataFrame(costs), pd.DataFrame(curves)))
 
 
 class Page(HTMLParser):
@@ -96,7 +98,8 @@ def test_sections_by_split_holes_and_lists(page):
     assert "score gsa 30 dB" in page
     assert "Stale jobs (code has changed) (0)" in page
     assert "Rows of scenarios that no table here shows: shift-1 (1)." in page
-    assert "made / test, 4 MSI bands: PSNR gsa (30.00 dB)" in page
+    assert "score gsa: job.json: cannot be read" in page and "1 damaged" in page
+    assert "made / test, 4 MSI bands, blind: PSNR gsa (30.00 dB)" in page
 
 
 def test_files_beside_the_page(folder):
@@ -110,19 +113,74 @@ def test_files_beside_the_page(folder):
         assert bare.count("{") == bare.count("}")
 
 
-def test_same_rows_in_another_order_give_the_same_bytes_and_old_files_go(folder, tmp_path):
-    (tmp_path / "figures").mkdir()
-    (tmp_path / "figures" / "of-an-earlier-report.png").write_text("old")
-    (tmp_path / "figures" / "notes.txt").write_text("mine")
+def test_same_rows_in_another_order_give_the_same_bytes(folder, tmp_path):
     render(tmp_path, rows=ROWS[::-1])
-    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    again = {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert again.pop((tmp_path / "figures" / "notes.txt").relative_to(tmp_path)) == b"mine"
-    assert again == files
+    assert contents(tmp_path) == contents(folder)
 
 
-@pytest.mark.parametrize("meta", [{}, META])
-def test_nothing_measured_still_renders(tmp_path, meta):
-    page = render(tmp_path, rows=(), costs=(), curves=(), meta=meta).read_text(encoding="utf-8")
+def contents(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_only_files_of_an_earlier_page_go(tmp_path):
+    render(tmp_path)
+    for name in ("figures/mine.png", "tables/mine.csv", "tables/made-test-mine.tex"):
+        (tmp_path / name).write_text("mine")
+    assert (tmp_path / "figures/training-losses-msi4.png").exists()
+    render(tmp_path, curves=())
+    there = contents(tmp_path)
+    assert not [name for name in there if "training" in name]
+    assert sum(content == b"mine" for content in there.values()) == 3
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence_and_stays_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file/tiny", Path("/proc/x/tiny")):
+        with pytest.raises(StoreError, match=r"cannot be written .* --reports"):
+            render(place)
+    render(tmp_path / "page")
+    before = contents(tmp_path / "page")
+    original, count = Path.write_bytes, []
+
+    def full(path, data):
+        count.append(path)
+        if len(count) > 5:
+            raise OSError(28, "No space left on device")
+        return original(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StoreError, match="No space left"):
+        render(tmp_path / "page", rows=[{**one, "psnr_db": 1.0} for one in ROWS])
+    assert contents(tmp_path / "page") == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_read_only_folder_is_one_sentence(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(StoreError, match="--reports"):
+        render(tmp_path / "page")
+
+
+@pytest.mark.parametrize("asked", [(), ("bicubic", "gsa")])
+def test_nothing_measured_still_renders(tmp_path, asked):
+    held = replace(FACTS, methods=asked)
+    page = render(tmp_path, rows=(), costs=(), curves=(), facts=held).read_text(encoding="utf-8")
     assert "0 measured rows" in page
-    assert ("no row: not measured yet" in page) == bool(meta)
+    assert ("no row: not measured yet" in page) == bool(asked)
+
+
+def test_no_best_of_unequal_budgets(tmp_path):
+    held = replace(FACTS, kinds={"bicubic": "blind"}, unranked=("Trained methods are not ranked, since ...",))
+    page = render(tmp_path, facts=held).read_text(encoding="utf-8")
+    assert "Best on clean" not in page and page.count("Trained methods are not ranked") > 5
+    assert "class=best" not in page
+
+
+def test_many_rows_take_seconds(tmp_path):
+    rows = [row(f"m{m}", 20.0 + m, image=f"i{i}", snr=float(snr), target="both")
+            for m in range(10) for snr in (25, 30, 35, 40) for i in range(500)]
+    held = facts(rows)
+    start = time.perf_counter()
+    report.render(tmp_path, held, Rows(pd.DataFrame(rows)))
+    assert time.perf_counter() - start < 20  # 3 s where it was written; quadratic work takes minutes

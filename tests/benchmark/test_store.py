@@ -84,6 +84,15 @@ def test_parts_of_the_code_that_changed_are_told_and_a_new_metric_is_none(measur
     assert store.held(root, job).changed == ("metric psnr_db",)
 
 
+def test_a_cell_has_the_name_that_the_plan_at_hand_gives_it(tmp_path):
+    job, _ = cell(tmp_path)
+    store.finish(store.begin(tmp_path / "results", job), [{"method": "another spelling", "image": "x"}], {})
+    assert set(store.read(tmp_path / "results", [job], "score")["method"]) == {"gsa"}
+    training = dataclasses.replace(job, kind="train", methods=("s3rnet-teacher", "s3rnet-student@fusion=sum"))
+    frame = pd.DataFrame({"method": ["s3rnet-teacher", "s3rnet-student"]})
+    assert store._named(frame, training)["method"].tolist() == list(training.methods)
+
+
 def test_what_is_measured_anew_takes_its_place_when_it_is_complete(measured, tmp_path):
     root = tmp_path / "results"
     job, place = cell(tmp_path)

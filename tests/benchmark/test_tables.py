@@ -1,20 +1,25 @@
 """A tiny fixed row set through the tables: the numbers, what is never mixed, and the exact text of a small case."""
 
+import csv
+import io
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from benchmark.page import formats, tables
-from benchmark.page.cells import STALE, Cell
-from benchmark.page.tables import Column, Table
+from benchmark.page.cells import NO_ROW, NOT_RECORDED, Cell
+from benchmark.page.section import Facts, Rows, Split, sections
+from benchmark.page.tables import Column, Row, Table
+from benchmark.protocol import CLEAN, noise
 
 INF = math.inf
 METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")
 
 
 def row(method, psnr, *, sam=2.0, image="a", split="test", msi_bands=4, seed=0, snr=INF, target="none", protocol="p1",
-        status="ok", stale=False):
+        status="ok", stale=""):
     values = (psnr, sam, 10.0, 0.01, 3.0, 0.9)
     if status == "failed":
         values = (math.nan,) * 6
@@ -28,21 +33,40 @@ def cost(method, msi_bands=4, device="cpu", hr_size=256, **values):
     return {"method": method, "msi_bands": msi_bands, "device": device, "dtype": "float32", "lr_size": hr_size // 4,
             "hr_size": hr_size, "parameters": 8748718, "parameters_used": 7449946, "macs": 1.5e11, "macs_conv": 1.4e11,
             "macs_attention": 1e10, "flops": 3e11, "uncounted_ops": "none", "seconds_median": 0.5, "seconds_spread": 0.1,
-            "peak_memory_mb": 100.0, "job": "c", "status": "ok"} | values
+            "peak_memory_mb": 100.0, "job": "c", "status": "ok", "stale": ""} | values
 
 
-def split_sections(rows, costs=(), published=None, **meta):
-    return tables.sections(pd.DataFrame(rows), pd.DataFrame(costs), *[pd.DataFrame()] * 3, published or {}, meta)[1]
+def facts(rows=(), **words):
+    """Facts that ask for just what the rows hold, and the words given."""
+    seeds = {}
+    for one in rows:
+        seeds.setdefault(one["method"], {})[one["seed"]] = None
+    images = {}
+    for one in rows:
+        images.setdefault((one["dataset"], one["split"]), {})[one["image"]] = None
+    noisy = sorted({(one["noise_target"], one["snr_db"]) for one in rows if one["scenario"] == "noise"})
+    held = {
+        "study": "tiny", "title": "Tiny", "methods": tuple(dict.fromkeys(one["method"] for one in rows)),
+        "msi_bands": tuple(sorted({one["msi_bands"] for one in rows})), "protocol": "paper", "digest": "p1",
+        "scenarios": (CLEAN, *(noise(*each) for each in noisy)),
+        "splits": tuple(Split(*where, tuple(own)) for where, own in images.items()),
+        "seeds": {method: tuple(own) for method, own in seeds.items()},
+    } | words
+    return Facts(**held | {"kinds": words.get("kinds", dict.fromkeys(held["methods"], "blind"))})
 
 
-def section(rows, costs=(), published=None, **meta):
-    (only,) = split_sections(rows, costs, published, **meta)
+def split_sections(rows, costs=(), **words):
+    return sections(facts(rows, **words), Rows(pd.DataFrame(rows), pd.DataFrame(costs)))[1]
+
+
+def section(rows, costs=(), **words):
+    (only,) = split_sections(rows, costs, **words)
     return only
 
 
 def cells(table, key):
     j = [column.key for column in table.columns].index(key)
-    return {(msi_bands, method): values[j] for msi_bands, method, values in table.rows}
+    return {(row.msi_bands, row.method): row.cells[j] for row in table.rows}
 
 
 def clean(rows, key="psnr_db", method="gsa"):
@@ -66,9 +90,9 @@ def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
     table = tables.accuracy(section(rows))[0]
     cell = cells(table, "psnr_db")[4, "gsa"]
     assert cell.value == 20.0
-    assert cell.notes == ("over 1 of 2 images a seed, 1 rows failed: not ranked",)
+    assert cell.notes == ("over 1 of 2 images, 1 rows failed: not ranked",)
     assert "1 failed rows of this split left out" in table.caption
-    assert [table.rows[i][1] for (i, j), rank in formats.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
+    assert [table.rows[i].method for (i, j), rank in formats.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
 
 
 def test_a_seed_that_failed_throughout_is_told():
@@ -76,23 +100,72 @@ def test_a_seed_that_failed_throughout_is_told():
     assert "over 0 to 1 of 1 images a seed" in clean(rows).notes[0]
 
 
-def test_stale_rows_are_marked():
-    assert clean([row("gsa", 20.0, stale=True)]).notes == (STALE,)
-    table = tables.accuracy(section([row("gsa", 20.0)], [cost("gsa", stale=True)]))[0]
-    assert cells(table, "seconds_median")[4, "gsa"].notes == (STALE,)
+def test_a_line_lost_in_every_file_is_noticed():
+    asked = (Split("made", "test", ("a", "b", "lost")),)
+    rows = [row(method, 20.0, image=image) for method in ("gsa", "bicubic") for image in "ab"]
+    table = tables.accuracy(section(rows, splits=asked))[0]
+    assert cells(table, "psnr_db")[4, "gsa"].notes == ("over 2 of 3 images: not ranked",)
+    assert "n = 2 of 3 images" in table.caption
+    assert formats.ranks(table) == {} and "Bold" not in formats.full_caption(table)
 
 
-def test_splits_and_protocols_are_never_mixed():
-    rows = [row("gsa", 30.0), row("gsa", 20.0, split="test-other-flight"), row("gsa", 10.0, protocol="p2")]
+def test_a_seed_without_a_row_is_noticed():
+    cell = cells(tables.accuracy(section([row("gsa", 20.0)], seeds={"gsa": (0, 1)}))[0], "psnr_db")[4, "gsa"]
+    assert cell == Cell(20.0, cell.std, ("over 0 to 1 of 1 images a seed: not ranked",), ranked=False)
+    assert math.isnan(cell.std)
+
+
+def test_rows_older_than_a_metric_show_a_hole_that_says_so():
+    old = [{key: value for key, value in row("gsa", 20.0, snr=snr, target=target).items() if key != "rmse"}
+           for snr, target in ((INF, "none"), (30.0, "both"))]
+    made = [*tables.accuracy(section(old)), *tables.all_metrics(section(old)), *tables.robustness(section(old))]
+    found = [(column.key, cell) for table in made for line in table.rows for column, cell in zip(table.columns, line.cells)
+             if NOT_RECORDED in cell.notes]
+    assert len(found) == 1 + 1 + 3 and all(math.isnan(cell.value) for _, cell in found)
+    # beside rows that have it: NaN with status ok is a hole as well, and a mean over some of the images is told
+    mixed = [row("gsa", 20.0), row("gsa", 20.0, image="b") | {"rmse": math.nan}, row("bicubic", 1.0) | {"rmse": math.nan},
+             row("bicubic", 1.0, image="b") | {"rmse": math.nan}]
+    held = cells(tables.accuracy(section(mixed))[0], "rmse")
+    assert held[4, "gsa"] == Cell(10.0, pytest.approx(math.nan, nan_ok=True),
+                                  ("over 1 of 2 images, 1 not recorded: not ranked",), ranked=False)
+    assert held[4, "bicubic"].notes == (NOT_RECORDED,)
+
+
+def test_stale_rows_are_marked_with_what_changed():
+    note = "stale: its code has changed since (protocol, scoring)"
+    assert clean([row("gsa", 20.0, stale="protocol, scoring")]).notes == (note,)
+    assert clean([row("gsa", 2.0, stale="protocol"), row("gsa", 2.0, image="b", stale="protocol, scoring")]).notes == (note,)
+    table = tables.accuracy(section([row("gsa", 20.0)], [cost("gsa", stale="counting")]))[0]
+    assert cells(table, "seconds_median")[4, "gsa"].notes == ("stale: its code has changed since (counting)",)
+    assert clean([row("gsa", 20.0)]).notes == ()
+
+
+def test_bands_that_no_score_counts_are_told():
+    told = {"bands": 16, "bands_left_out": 3}
+    cell = clean([row("gsa", 20.0) | told, row("gsa", 20.0, image="b") | told | {"bands_left_out": 0}])
+    assert cell.notes == ("3 of 16 bands are constant in the reference of a and left out",) and cell.ranked
+
+
+def test_splits_are_never_mixed_and_foreign_rows_are_refused():
+    rows = [row("gsa", 30.0), row("gsa", 20.0, split="test-other-flight")]
     found = {one.title: cells(tables.accuracy(one)[0], "psnr_db")[4, "gsa"].value for one in split_sections(rows)}
-    assert found == {"made / test, protocol p1": 30.0, "made / test, protocol p2": 10.0,
-                     "made / test-other-flight": 20.0}
-    # one name for two digests that meet in one cell does not bring them together
-    names = {"p1": {"name": "paper"}, "p2": {"name": "paper"}}
-    assert len(split_sections(rows, protocols=names)) == 3
-    # ... but one protocol with a digest for each MSI setting is one section
-    rows = [row("gsa", 30.0), row("gsa", 31.0, msi_bands=6, protocol="p2")]
-    assert len(split_sections(rows, protocols=names)) == 1
+    assert found == {"made / test": 30.0, "made / test-other-flight": 20.0}
+    with pytest.raises(ValueError, match="do not belong"):
+        split_sections([*rows, row("gsa", 10.0, protocol="p2")])
+    slugs = [one.slug for one in split_sections([row("gsa", 1.0, split="A b"), row("gsa", 1.0, split="a-b")])]
+    assert slugs == ["made-a-b", "made-a-b-2"]
+
+
+def test_kinds_are_ranked_apart_and_oracles_not_at_all():
+    psnr = {"net": 40.0, "net2": 39.0, "told": 35.0, "told2": 34.0, "gsa": 30.0, "bicubic": 20.0, "sees": 99.0, "sees2": 98.0}
+    rows = [row(name, value) for name, value in psnr.items()]
+    kinds = {"net": "trained", "net2": "trained", "told": "known", "told2": "known", "gsa": "blind", "bicubic": "blind"}
+    table = tables.accuracy(section(rows, kinds=kinds, unranked=("Not ranked: sees, since told the reference.",)))[0]
+    place = {(table.rows[i].method, rank) for (i, j), rank in formats.ranks(table).items() if j == 0}
+    assert place == {("net", 1), ("net2", 2), ("told", 1), ("told2", 2), ("gsa", 1), ("bicubic", 2)}
+    words = formats.full_caption(table)
+    assert "each kind apart: known (told" in words and "trained on other scenes" in words
+    assert words.endswith("Not ranked: sees, since told the reference.")
 
 
 def test_a_row_that_comes_twice_is_refused():
@@ -101,15 +174,15 @@ def test_a_row_that_comes_twice_is_refused():
 
 
 def test_expected_grid_shows_holes_in_the_order_of_the_study():
-    expected = {"methods": ["zeta", "gsa"], "msi_bands": [4, 6], "splits": [("made", "none-yet"), ("made", "test")],
-                "scenarios": [("clean", "none", INF), ("noise", "both", 30.0)]}
-    empty, full = split_sections([row("gsa", 20.0), row("extra", 1.0)], expected=expected)
+    words = {"methods": ("zeta", "gsa"), "msi_bands": (4, 6), "scenarios": (CLEAN, noise("both", 30.0)),
+             "splits": (Split("made", "none-yet", ("a",)), Split("made", "test", ("a",)))}
+    empty, full = split_sections([row("gsa", 20.0)], **words)
     assert (empty.title, full.title) == ("made / none-yet", "made / test")
     table = tables.accuracy(full)[0]
-    assert [key[:2] for key in table.rows] == [(n, name) for n in (4, 6) for name in ("zeta", "gsa", "extra")]
+    assert [(line.msi_bands, line.method) for line in table.rows] == [(n, name) for n in (4, 6) for name in ("zeta", "gsa")]
     assert math.isnan(cells(table, "psnr_db")[6, "gsa"].value)
-    assert cells(table, "psnr_db")[6, "gsa"].notes[0].startswith("no row")
-    assert all(math.isnan(cell.value) for one in tables.robustness(empty) for _, _, line in one.rows for cell in line)
+    assert cells(table, "psnr_db")[6, "gsa"].notes == (NO_ROW,)
+    assert all(math.isnan(cell.value) for one in tables.robustness(empty) for line in one.rows for cell in line.cells)
 
 
 def test_robustness_columns_and_average():
@@ -130,18 +203,19 @@ def test_robustness_columns_and_average():
 def test_average_takes_only_seeds_that_have_every_level():
     rows = [row("gsa", 30.0), row("gsa", 20.0, target="both", snr=25.0), row("gsa", 40.0, seed=1)]
     cell = cells(tables.robustness(section(rows))[0], "average")[4, "gsa"]
-    assert cell == Cell(25.0, cell.std, ("average over 1 of 2 seeds: not ranked",), ranked=False)
+    assert cell == Cell(25.0, cell.std, ("over 0 to 1 of 1 images a seed: not ranked",
+                                           "average over 1 of 2 seeds: not ranked"), ranked=False)
 
 
 def test_published_figures_stand_beside_measured_ones_only_where_there_are_any():
     rows, costs = [row("net", 30.0), row("gsa", 20.0)], [cost("net")]
     published = {"net": {4: {"psnr_db": 47.1, "macs": 144.77e9, "parameters": 7.44e6}}, "absent": {4: {"sam_deg": 1.0}}}
-    table = tables.accuracy(section(rows, costs, published))[0]
+    table = tables.accuracy(section(rows, costs, published=published))[0]
     keys = [column.key for column in table.columns]
     assert [key for key in keys if key.endswith("_published")] == [
         "psnr_db_published", "parameters_used_published", "macs_conv_published"]
     assert keys[:2] == ["psnr_db", "psnr_db_published"]
-    gsa, line = formats.to_markdown(table).splitlines()[2:4]
+    line, gsa = formats.to_markdown(table).splitlines()[2:4]
     assert gsa.startswith("| 4 | gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
     assert line.startswith("| 4 | net | **30.00** | 47.1 |")
     assert "| 8.749 | 7.450 | 7.44 | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
@@ -168,7 +242,7 @@ def test_uncounted_operations_are_told():
 
 def test_caption_tells_the_conditions():
     rows = [row("gsa", 20.0, image=image, seed=seed) for image in "ab" for seed in (0, 1)]
-    caption = tables.accuracy(section(rows, labels=["not comparable"], protocols={"p1": {"name": "paper"}}))[0].caption
+    caption = tables.accuracy(section(rows, statements=("not comparable",)))[0].caption
     assert "n = 2 images, seeds 0, 1; protocol paper p1; measured on cpu." in caption
     assert caption.endswith("not comparable.")
 
@@ -179,10 +253,12 @@ SMALL = Table("small", "Small", "Two methods_1.", (Column("psnr_db", "PSNR", "dB
                                                    Column("sam_deg", "SAM", "deg", "down", 3),
                                                    Column("macs", "MACs", "G", "", 2, 1e9),
                                                    Column("macs_published", "published", "G", "", 2, 1e9, True)),
-              ((4, "a_b", (Cell(30.001, 0.25), Cell(1.5, notes=("stale",)), Cell(1.4e9), Cell(1.4e9))),
-               (4, "c", (Cell(29.0), Cell(1.25), Cell(2.5e9), Cell())),
-               (4, "d", (Cell(30.0), Cell(notes=("no row",)), Cell(notes=("no row",)), Cell())),
-               (6, "c", (Cell(INF), Cell(0.0), Cell(), Cell()))))
+              (Row(4, "a_b", (Cell(30.001, 0.25), Cell(1.5, notes=("stale",)), Cell(1.4e9), Cell(1.4e9)), kind="blind"),
+               Row(4, "c", (Cell(29.0), Cell(1.25), Cell(2.5e9), Cell()), kind="blind"),
+               Row(4, "d", (Cell(30.0), Cell(notes=("no row",)), Cell(notes=("no row",)), Cell()), kind="blind"),
+               Row(6, "c", (Cell(INF), Cell(0.0), Cell(), Cell()), kind="blind")))
+LEGEND = ("Bold: best, underlined: second best of the rows with the same number of MSI bands, of one kind: blind (not told the "
+          "responses); ties share a mark.")
 
 
 def test_csv_text_is_raw_numbers():
@@ -203,7 +279,7 @@ def test_markdown_text():
         "| 4 | d | **30.00** | —<sup>b</sup> | —<sup>b</sup> |  |\n"
         "| 6 | c | ∞ | 0.000 | — |  |\n"  # alone among six bands: no mark
         "\n"
-        f"Two methods_1. {formats.MARKS}\n"
+        f"Two methods_1. {LEGEND}\n"
         "\n"
         "<sup>a</sup> stale  \n"
         "<sup>b</sup> no row  \n")
@@ -214,7 +290,7 @@ def test_latex_text():
         r"% needs \usepackage{booktabs,graphicx}",
         r"\begin{table*}[t]",
         r"  \centering\setlength{\belowcaptionskip}{4pt}",
-        rf"  \caption{{Two methods\_1. {formats.MARKS}}}",
+        rf"  \caption{{Two methods\_1. {LEGEND}}}",
         r"  \label{tab:quick-small}",
         r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"  \begin{tabular}{lrrrr}",
@@ -263,8 +339,7 @@ def test_fidelity_tells_the_difference_in_percent_and_why():
             counts("free", 1e6, math.nan, math.nan, macs_published=math.nan, verdict="no release to compare with"),
             counts("not asked for", 1e6, 1e6)]
     expected = {"methods": ["near", "far", "odd", "free"]}
-    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), pd.DataFrame(), {},
-                               {"expected": expected, "marks": {"free": "described"}})
+    whole, _ = sections(facts(methods=expected["methods"], marks={"free": "described"}), Rows(fidelity=pd.DataFrame(rows)))
     (table,) = tables.fidelity(whole)
     percent = cells(table, "parameters_percent")
     assert percent[4, "near"].value == pytest.approx(0.9) and percent[4, "near"].notes == ()
@@ -272,7 +347,7 @@ def test_fidelity_tells_the_difference_in_percent_and_why():
     assert percent[4, "odd"] == Cell(pytest.approx(-50.0), notes=("the reason is not known",))
     assert math.isnan(percent[4, "free"].value) and percent[4, "free"].notes == ()
     assert cells(table, "golden_difference")[4, "free"].notes == ("no release to compare with",)
-    assert [method for _, method, _ in table.rows] == expected["methods"]
+    assert [line.method for line in table.rows] == expected["methods"]
     text = formats.to_markdown(table)
     assert "| free (described) |" in text and "0123456789ab" in text and "0.200" in text
     assert tables.fidelity(section([row("gsa", 1.0)])) == []
@@ -280,8 +355,7 @@ def test_fidelity_tells_the_difference_in_percent_and_why():
 
 def test_a_network_that_differs_is_told():
     rows = [counts("wrong", 1e6, 1e6, 0.5, verdict="DIFFERS from its release")]
-    whole, _ = tables.sections(pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), pd.DataFrame(rows), pd.DataFrame(), {},
-                               {"expected": {"methods": ["wrong"]}})
+    whole, _ = sections(facts(methods=("wrong",)), Rows(fidelity=pd.DataFrame(rows)))
     cell = cells(tables.fidelity(whole)[0], "golden_difference")[4, "wrong"]
     assert cell == Cell(0.5, notes=("DIFFERS from its release",))
 
@@ -297,7 +371,7 @@ def test_what_is_optimised_for_each_image_is_timed_where_it_is_scored():
 def test_a_printed_time_stands_once_behind_those_of_all_machines():
     rows = [row("gsa", 1.0), row("cucanet", 1.0)]
     costs = [cost("gsa"), cost("gsa", device="cuda"), cost("cucanet", seconds_median=math.nan)]
-    table = tables.accuracy(section(rows, costs, {"cucanet": {4: {"seconds": 2070}}}))[0]
+    table = tables.accuracy(section(rows, costs, published={"cucanet": {4: {"seconds": 2070}}}))[0]
     keys = [column.key for column in table.columns if column.key.startswith("seconds")]
     assert keys == ["seconds_median@cpu-float32", "seconds_median@cuda-float32", "seconds_median_published"]
     assert cells(table, "seconds_median_published")[4, "cucanet"].value == 2070
@@ -312,18 +386,28 @@ def timed(method, recording, case="case1", verdict="equals its reference", **val
 def test_a_table_a_recorded_case_tells_what_differs():
     rows = [timed("gsa", "GSA"), timed("cnmf", "CNMF", verdict="within the spread of its seeds"), timed("gsa", "GSA", "large"),
             timed("not asked for", "X")]
-    whole, _ = tables.sections(*[pd.DataFrame()] * 4, pd.DataFrame(rows), {}, {"expected": {"methods": ["gsa", "cnmf"]}})
+    whole, _ = sections(facts(methods=("gsa", "cnmf")), Rows(recorded=pd.DataFrame(rows)))
     large, case1 = tables.recorded(whole)
-    assert [name for _, name, _ in large.rows] == ["gsa: GSA"] and "0123456789ab" in large.caption
-    assert [name for _, name, _ in case1.rows] == ["gsa: GSA", "cnmf: CNMF"]
+    assert [line.method for line in large.rows] == ["gsa: GSA"] and "0123456789ab" in large.caption
+    assert [line.method for line in case1.rows] == ["gsa: GSA", "cnmf: CNMF"]
     assert cells(case1, "psnr_db")[4, "cnmf: CNMF"] == Cell(30.0, notes=("within the spread of its seeds",))
     assert cells(case1, "times_faster")[4, "gsa: GSA"] == Cell(8.0)
     assert tables.recorded(section([row("gsa", 1.0)])) == []
 
 
 def test_marks_stand_behind_the_name_in_every_form_but_the_csv():
-    table = Table("t", "T", "C", SMALL.columns, SMALL.rows, {"c": "blind"})
-    assert "| c (blind) |" in formats.to_markdown(table) and "    c (blind) &" in formats.to_latex(table, "quick")
-    assert '<th scope="row">c <small>blind</small></th>' in formats.to_html(table)
-    assert formats.to_csv(table) == formats.to_csv(SMALL)
-    assert tables.accuracy(section([row("gsa", 1.0)], marks={"gsa": "blind"}))[0].marks == {"gsa": "blind"}
+    marked = replace(SMALL, rows=tuple(replace(line, mark="blind" if line.method == "c" else "") for line in SMALL.rows))
+    assert "| c (blind) |" in formats.to_markdown(marked) and "    c (blind) &" in formats.to_latex(marked, "quick")
+    assert '<th scope="row">c <small>blind</small></th>' in formats.to_html(marked)
+    assert formats.to_csv(marked) == formats.to_csv(SMALL)
+    assert tables.accuracy(section([row("gsa", 1.0)], marks={"gsa": "blind"}))[0].rows[0].mark == "blind"
+
+
+def test_names_of_variants_are_escaped_in_every_form():
+    name = 'net@depths=(1,2),mode=a|b_<"&%$'
+    table = Table("t", "T", "C", SMALL.columns[:1], (Row(4, name, (Cell(1.0),)),))
+    assert list(csv.reader(io.StringIO(formats.to_csv(table))))[1][1] == name
+    assert formats.to_markdown(table).splitlines()[2] == '| 4 | net@depths=(1,2),mode=a\\|b_\\<"&%$ | 1.00 |'
+    assert r'net@depths=(1,2),mode=a\textbar{}b\_\textless{}"\&\%\$ & 1.00' in formats.to_latex(table, "my study%")
+    assert r"\label{tab:my-study-t}" in formats.to_latex(table, "my study%")
+    assert "mode=a|b_&lt;&quot;&amp;%$</th>" in formats.to_html(table)

@@ -1,0 +1,210 @@
+"""What a table or figure may see: the facts of a study (:class:`Facts`) and the rows of a split (:class:`Section`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import pandas as pd
+
+from benchmark.page.cells import Cell, cost_rows, score_cell
+from benchmark.protocol import Scenario
+from benchmark.rows import CURVE, IDENTITY, SCORE
+
+NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
+NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
+
+
+@dataclass(frozen=True)
+class Split:
+    """A held-out split, the images that the plan asks for, and what must be known of it."""
+
+    dataset: str
+    name: str
+    images: tuple[str, ...]
+    words: str = ""
+
+    @property
+    def title(self) -> str:
+        """As every heading and caption calls it."""
+        return f"{self.dataset} / {self.name}"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All of a study that its page says and that no row holds.
+
+    Args:
+        study: name of its folder.
+        title: headline of the page.
+        methods: rows of every table, measured or not, in this order.
+        msi_bands: MSI band counts.
+        scenarios: asked for.
+        splits: asked for.
+        seeds: that the plan asks for, by method.
+        protocol: name of the degradation.
+        digest: its hash.
+        statements: what every caption says: what was trained how, built how, and the labels of the study.
+        conditions: ``(heading, words)`` that the page alone says.
+        marks: words behind a method's name.
+        kinds: with which methods one is ranked: a key of :data:`benchmark.page.formats.KINDS`; missing: with none.
+        unranked: sentences that say which methods are not ranked, and why.
+        devices: that measured.
+        failed: jobs, with the reason.
+        damaged: jobs whose files cannot be read, with the reason.
+        stale: jobs, with the parts of the code that have changed.
+        missing: jobs that have not run, or not to their end.
+        published: method -> MSI band count -> what its paper prints.
+    """
+
+    study: str
+    title: str
+    methods: tuple[str, ...]
+    msi_bands: tuple[int, ...]
+    scenarios: tuple[Scenario, ...]
+    splits: tuple[Split, ...]
+    seeds: Mapping[str, tuple[int, ...]]
+    protocol: str
+    digest: str
+    statements: tuple[str, ...] = ()
+    conditions: tuple[tuple[str, str], ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    unranked: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
+    stale: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    published: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the results folder holds of a study, as :mod:`benchmark.rows` describes each kind.
+
+    Args:
+        scores: one line an image, with ``stale``.
+        costs: one line a method, MSI setting and device, with ``stale``.
+        curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
+        fidelity: one line a network.
+        recorded: one line a training-free method and recorded case.
+    """
+
+    scores: pd.DataFrame = field(default_factory=pd.DataFrame)
+    costs: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    fidelity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+@dataclass(frozen=True, eq=False)
+class Section:
+    """One split, or with ``split=None`` the whole study.
+
+    Args:
+        facts: of the study.
+        rows: of the study; of its scores those of this split, also the failed ones.
+        split: whose rows these are.
+        slug: beginning of the names of its files.
+    """
+
+    facts: Facts
+    rows: Rows
+    split: Split | None = None
+    slug: str = "study"
+
+    @property
+    def title(self) -> str:
+        """As headings and captions call it."""
+        return self.split.title if self.split else "whole study"
+
+    @cached_property
+    def _places(self) -> dict[tuple[object, ...], pd.DataFrame]:
+        keys = ["scenario", "noise_target", "snr_db", "msi_bands", "method"]
+        return dict(list(self.rows.scores.groupby(keys, sort=False)))
+
+    @cached_property
+    def _scored(self) -> dict[tuple[Scenario, int, str, str], Cell]:
+        return {}
+
+    def score(self, scenario: Scenario, msi_bands: int, method: str, column: str) -> Cell:
+        """The mean of one column of the score rows over the images of this split that the plan asks for."""
+        key = scenario, msi_bands, method, column
+        if key not in self._scored:
+            found = self._places.get((scenario.name, scenario.noise_target, scenario.snr_db, msi_bands, method), NO_ROWS)
+            images = len(self.split.images) if self.split else 0
+            self._scored[key] = score_cell(found, column, images, self.facts.seeds.get(method, (0,)))
+        return self._scored[key]
+
+    @cached_property
+    def costs(self) -> Mapping[tuple[int, str], pd.DataFrame]:
+        """(MSI band count, method) -> its cost rows at the largest size."""
+        found = cost_rows(self.rows.costs)
+        return dict(list(found.groupby(["msi_bands", "method"], sort=False))) if len(found) else {}
+
+    def noise_levels(self) -> dict[str, list[Scenario]]:
+        """Noise target -> its scenarios by falling SNR, the clean one first."""
+        clean = [each for each in self.facts.scenarios if each.name == "clean"][:1]
+        noisy = sorted((each for each in self.facts.scenarios if each.name == "noise"), key=lambda each: -each.snr_db)
+        targets = sorted({each.noise_target for each in noisy}, key=lambda target: (target != "lr_hsi", target))
+        return {target: [*clean, *(each for each in noisy if each.noise_target == target)] for target in targets}
+
+    def caption(self) -> str:
+        """Under which conditions: split, n, seeds, protocol, device, and what every caption says."""
+        scores = self.rows.scores
+        good = scores[scores["status"] == "ok"]
+        seeds = ", ".join(str(seed) for seed in sorted(set(good["seed"]))) or "none"
+        asked, there = len(self.split.images) if self.split else 0, good["image"].nunique()
+        words = [f"Split {self.title}: n = {asked if there == asked else f'{there} of {asked}'} images, seeds {seeds};",
+                 f"{protocol_words(self.facts)};",
+                 f"measured on {', '.join(sorted(set(good['device']))) or 'no device yet'}.",
+                 "Mean over images, then mean ± std over seeds." if good["seed"].nunique() > 1 else "Mean over images."]
+        words += [f"{len(scores) - len(good)} failed rows of this split left out."] if len(good) < len(scores) else []
+        return " ".join([*words, *said(self.facts)])
+
+
+def protocol_words(facts: Facts) -> str:
+    """Name and hash of the degradation."""
+    return f"protocol {facts.protocol} {facts.digest}"
+
+
+def said(facts: Facts) -> list[str]:
+    """What every caption says, as sentences."""
+    return [statement.rstrip(".") + "." for statement in facts.statements]
+
+
+def sections(facts: Facts, rows: Rows) -> tuple[Section, list[Section]]:
+    """The whole study, and one section a split; one without rows yet is a section full of holes.
+
+    Raises:
+        ValueError: two rows claim the same cell and image, so that a mean would count one of them twice, or a row is of
+            another split or protocol than the study's.
+    """
+    scores = rows.scores if len(rows.scores) else NO_ROWS
+    identity = list(IDENTITY)
+    twice = scores[scores.duplicated(identity)]
+    if len(twice):
+        raise ValueError(f"two score rows for {twice.iloc[0][identity].to_dict()}: a report takes one")
+    wanted = {(split.dataset, split.name, facts.digest) for split in facts.splits}
+    other = set(zip(scores["dataset"], scores["split"], scores["protocol"])) - wanted
+    if other:
+        raise ValueError(f"rows of {sorted(other)} do not belong to the study '{facts.study}'")
+    rows = replace(rows, scores=scores, curves=rows.curves if len(rows.curves) else NO_CURVES)
+    made: dict[str, Section] = {}
+    for split in facts.splits:
+        slug = base = slug_of(split.title)
+        number = 1
+        while slug in made:
+            number += 1
+            slug = f"{base}-{number}"
+        here = scores[(scores["dataset"] == split.dataset) & (scores["split"] == split.name)]
+        made[slug] = Section(facts, replace(rows, scores=here), split, slug)
+    return Section(facts, rows), list(made.values())
+
+
+def slug_of(text: str) -> str:
+    """Words as part of a file name and of an HTML id."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-") or "x"

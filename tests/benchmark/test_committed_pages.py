@@ -1,0 +1,74 @@
+"""The committed pages, tables and figures are those that this code renders from the committed rows."""
+
+import re
+import zlib
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.page.facts import render_study
+from benchmark.plan import plan
+from benchmark.studies import STUDIES
+
+ROOT = Path(__file__).parents[2]
+COMMITTED = [name for name in STUDIES if (ROOT / "reports" / name / "index.html").exists()]
+DRAWS = ("matplotlib", "seaborn", "numpy", "pandas")  # another version of one of these may draw another picture
+
+
+@cache
+def other_versions():
+    """The packages that draw and are not those of constraints.txt."""
+    held = dict(line.split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
+    return [f"{name} {version(name)}, not {held[name]}" for name in DRAWS if version(name) != held[name]]
+
+
+@pytest.fixture(scope="module", params=COMMITTED)
+def pages(request, tmp_path_factory):
+    """Folder of a committed study, and of the same rendered now."""
+    chosen = STUDIES[request.param]
+    fresh = tmp_path_factory.mktemp("reports")
+    render_study(chosen, plan(chosen, "cpu"), ROOT / "results", fresh)
+    return ROOT / "reports" / request.param, fresh / request.param
+
+
+def files(folder, *kinds):
+    return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.suffix[1:] in kinds}
+
+
+def words(path):
+    """The bytes of a text file, without the pictures in it: packed otherwise by another zlib, they are compared by pixel."""
+    return re.sub(rb'src="data:image/png;base64,[^"]*"', b"", path.read_bytes())
+
+
+def drawing(path):
+    """The unpacked streams of a PDF: the packed ones are another zlib's elsewhere."""
+    return [zlib.decompress(stream) for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)]
+
+
+def test_texts_are_what_the_rows_give(pages):
+    committed, fresh = (files(folder, "html", "csv", "md", "tex") for folder in pages)
+    assert sorted(committed) == sorted(fresh)
+    differ = [name for name in fresh if words(fresh[name]) != words(committed[name])]
+    assert not differ, f"render {pages[0].name} again: {len(differ)} of {len(fresh)} files differ, such as {differ[:3]}"
+
+
+def test_figures_are_what_the_rows_give(pages):
+    if other_versions():
+        pytest.skip(f"figures are drawn by other packages than the committed ones: {'; '.join(other_versions())}")
+    committed, fresh = (files(folder, "png", "pdf") for folder in pages)
+    assert sorted(committed) == sorted(fresh)
+    differ = [name for name in fresh if not same(committed[name], fresh[name])]
+    assert not differ, f"render {pages[0].name} again: {len(differ)} of {len(fresh)} figures differ, such as {differ[:3]}"
+
+
+def same(one, other):
+    """The same picture: bytes first, which is cheap."""
+    if one.read_bytes() == other.read_bytes():
+        return True
+    if one.suffix == ".pdf":
+        return drawing(one) == drawing(other)
+    return np.array_equal(*(np.asarray(Image.open(path).convert("RGBA")) for path in (one, other)))
