@@ -41,6 +41,7 @@ from benchmark.pair import fuse_pair, load_pair, picture, responses
 from benchmark.plan import BUDGET, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
 from benchmark.refresh import refresh
+from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES, load_file, study
 from methods.estimation import ESTIMATORS
 
@@ -160,10 +161,8 @@ def named(chosen: Study, profile: Study, name: str | None) -> Study:
 
     new, old = words(chosen), words(profile)
     replaced = frozenset(key for key in new if new[key] != old[key])
-    title = f"{chosen.dataset}, settings of the profile {profile.name}" if "dataset" in replaced else profile.title
     short = hashlib.sha256(keys.canonical([new[key] for key in sorted(replaced)]).encode()).hexdigest()[:6]
-    return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), title=title,
-                   replaced=replaced)
+    return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), replaced=replaced)
 
 
 def show_list(_: argparse.Namespace) -> int:
@@ -209,7 +208,7 @@ def fuse_own(args: argparse.Namespace) -> int:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         print(f"{row['method']:20} {figures}", flush=True)
         with store.writing(out, "--out"):
-            store.write_csv(out / "rows.csv", rows)
+            write_rows(out / "rows.csv", rows)
             np.savez_compressed(out / f"{row['method']}.npz", cube=(image * pair.hsi_max).permute(1, 2, 0).numpy(),
                                 wavelength_nm=pair.wavelengths)
     with store.writing(out, "--out"):
