@@ -36,7 +36,8 @@ from benchmark.execute import execute, pending, preflight
 from benchmark.fidelity.networks import fidelity
 from benchmark.fidelity.toolboxes import recorded
 from benchmark.machine import device_name
-from benchmark.page.facts import render_study
+from benchmark.page.artefacts import ARTEFACTS
+from benchmark.page.facts import render_artefact, render_study
 from benchmark.pair import fuse_pair, load_pair, picture, responses
 from benchmark.plan import BUDGET, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
@@ -102,6 +103,8 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose code has changed")
         command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
         command.add_argument("--dry-run", action="store_true", help="print the plan with the state of each job and stop")
+    report.add_argument("--only", nargs="+", default=(), metavar="NAME",
+                        help="write the files of these tables and figures alone: names as `list` prints them")
     run.add_argument("--rescore", action="store_true",
                      help="measure the scores anew from the parameters there are, such as for a new metric; nothing is trained")
     for command in commands.choices.values():
@@ -178,6 +181,9 @@ def show_list(_: argparse.Namespace) -> int:
     print("profiles")
     for each in STUDIES.values():
         print(f"  {each.name:12} {each.title}: {each.dataset}, {', '.join(each.methods)}")
+    print("tables and figures (report --only NAME)")
+    for name, artefact in ARTEFACTS.items():
+        print(f"  {name:18} {artefact.what}" + (f" [study: {artefact.needs}]" if artefact.needs else ""))
     return 0
 
 
@@ -247,6 +253,10 @@ def measure(args: argparse.Namespace) -> int:
     precision: Any = chosen.precision
     fabric = Fabric(accelerator=kind, devices=1, precision=precision)
     jobs = plan(chosen, device_name(fabric.device), costs_only=args.command == "complexity")
+    if args.command == "report" and args.only:
+        for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
+            print(path)
+        return 0
     if args.command == "report":
         print(render_study(chosen, jobs, args.results, args.reports))
         return 0

@@ -10,12 +10,13 @@ import pandas as pd
 
 from benchmark import rows as tables_of_rows
 from benchmark import store
-from benchmark.page.render import render
+from benchmark.page.artefacts import ARTEFACTS
+from benchmark.page.render import render, render_only
 from benchmark.page.section import Facts, Rows, Split
-from benchmark.plan import Job, Study
+from benchmark.plan import Job, PlanError, Study
 from benchmark.store import Held
 from methods import card
-from methods.registry import Recipe, told
+from methods.registry import Recipe, near, told
 
 SPLIT_WORDS = {
     ("aviris", "test-same-flight"): "Another scene of a flight that was trained on, without a shared pixel.",
@@ -40,6 +41,18 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
     """
     rows = rows_of(study, jobs, results)
     return render(reports / study.name, facts_of(study, jobs, results, rows), rows)
+
+
+def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path, name: str) -> list[Path]:
+    """Write the files of one table or figure by name; as :func:`render_study`.
+
+    Raises:
+        PlanError: no artefact of that name.
+    """
+    if name not in ARTEFACTS:
+        raise PlanError(f"unknown artefact '{name}'.{near(name, ARTEFACTS)} Choices: {', '.join(ARTEFACTS)}")
+    rows = rows_of(study, jobs, results)
+    return render_only(reports / study.name, facts_of(study, jobs, results, rows), rows, name)
 
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:

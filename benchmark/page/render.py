@@ -1,7 +1,6 @@
 """A study's rows into its page: ``index.html`` and beside it each table (CSV, Markdown, LaTeX) and figure (PNG, PDF).
 
-To add a table or a figure, write a function of a :class:`~benchmark.page.section.Section` in ``tables`` or ``plots`` and name
-it in :data:`SPLIT_PARTS` (once a split) or :data:`STUDY_PARTS` (once a study).
+Which tables and figures, and in which order: :mod:`benchmark.page.artefacts`.
 """
 
 from __future__ import annotations
@@ -10,27 +9,19 @@ import base64
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
 
 from benchmark import store
-from benchmark.page import plots, tables
+from benchmark.page import plots
+from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.formats import KINDS, ranks, text_of, to_csv, to_html, to_latex, to_markdown
 from benchmark.page.plots import Plot
 from benchmark.page.section import Facts, Rows, Section, sections
 from benchmark.page.tables import Table
 
-Part = Callable[[Section], Sequence[Table | Plot]]
-SPLIT_PARTS: tuple[tuple[str, tuple[Part, ...]], ...] = (
-    ("Quality and cost", (tables.accuracy, tables.all_metrics)),
-    ("Robustness to noise", (plots.noise_curves, tables.robustness)),
-)
-STUDY_PARTS: tuple[tuple[str, tuple[Part, ...]], ...] = (
-    ("Training", (plots.training,)),
-    ("Fidelity to the releases", (tables.fidelity, tables.recorded)),
-)
 OWN_FILES = re.compile(r'href="((?:tables|figures)/[^"/]+)"')
 
 
@@ -60,8 +51,9 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
         chapters.append(f'<h2 id="{section.slug}">{escape(title)}</h2>')
         chapters += [f"<p>{escape(section.split.words)}</p>"] if section.split and section.split.words else []
         links = []
-        for i, (heading, makers) in enumerate(SPLIT_PARTS if section.split else STUDY_PARTS):
-            made = [one for make in makers for one in make(section)]
+        mine = [each for each in ARTEFACTS.values() if each.of_study == (section.split is None)]
+        for i, heading in enumerate(dict.fromkeys(each.chapter for each in mine)):
+            made = [one for each in mine if each.chapter == heading for one in each.make(section)]
             best += [line for one in made if isinstance(one, Table) for line in best_lines(section, one)]
             if made:  # what is expected and not measured gives a table of holes: nothing is what this study does not ask
                 links.append((f"{section.slug}-part{i}", heading))
@@ -99,6 +91,32 @@ def write(study_dir: Path, files: Mapping[str, bytes], page: bytes) -> None:
         os.replace(room / "index.html", index)
     finally:
         shutil.rmtree(room, ignore_errors=True)
+
+
+def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Path]:
+    """Write the files of one artefact of a study, and nothing else; none where its rows are not of that kind.
+
+    Args:
+        study_dir: ``reports/<study>``.
+        facts: of the study.
+        rows: of its results.
+        name: a key of :data:`benchmark.page.artefacts.ARTEFACTS`.
+
+    Returns:
+        The files.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    whole, splits = sections(facts, rows)
+    artefact, files = ARTEFACTS[name], dict[str, bytes]()
+    for section in [whole] if artefact.of_study else splits:
+        shown(artefact.make(section), facts.study, files)
+    with store.writing(study_dir, "--reports"):
+        for path, content in files.items():
+            (study_dir / path).parent.mkdir(parents=True, exist_ok=True)
+            (study_dir / path).write_bytes(content)
+    return [study_dir / path for path in files]
 
 
 # ------------------------------------------------------------------------------------------------ the parts of the page
