@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmark.machine import timed
 from benchmark.metrics import METRICS, measure
 from benchmark.plan import Job
 from benchmark.protocol import Observation
-from datasets import Scene
+from datasets import Scene, SceneError
 from methods import create, fuse
 
 
@@ -58,7 +59,7 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
     """The rows of some images of a score job, one after the other."""
     study, model = job.study, None
     for entry in images:
-        reference, observation = study.protocol.look(study.data.scene(entry), job.msi_bands, job.scenario)
+        reference, observation = seen(job, entry)
         if model is None or weights is None:  # a model-based method is told the responses of each image
             model = build(job, reference.bands, observation, weights)
             model = model.to(device) if weights else model
@@ -72,6 +73,25 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
             "bands_left_out": reference.bands - int(varying(reference.cube).sum()), "status": "ok" if finite else "failed",
             "seconds": seconds, "device": device.type, "job": job.key[:12],
         }
+
+
+def seen(job: Job, entry: str) -> tuple[Scene, Observation]:
+    """The reference of an image and what fusion sees of it in the job's scenario.
+
+    Raises:
+        SceneError: as :meth:`benchmark.protocol.Protocol.look`; or there is no other scene, or none of the same size.
+    """
+    study = job.study
+    reference, observation = study.protocol.look(study.data.scene(entry), job.msi_bands, job.scenario)
+    if job.scenario.other_scene:
+        images = [*job.images, *study.data.entries("train")]
+        other = images[(images.index(entry) + 1) % len(images)]
+        lr_hsi = study.protocol.look(study.data.scene(other), job.msi_bands)[1].lr_hsi
+        if other == entry or lr_hsi.shape != observation.lr_hsi.shape:
+            raise SceneError(f"scenario '{job.scenario.name}': no other LR-HSI of shape {tuple(observation.lr_hsi.shape)} for "
+                             f"scene '{entry}' ('{other}' has {tuple(lr_hsi.shape)}); choose a data set of equal scenes")
+        observation = replace(observation, lr_hsi=lr_hsi)
+    return reference, observation
 
 
 def build(job: Job, bands: int, observation: Observation, weights: Path | None) -> Any:

@@ -19,7 +19,7 @@ from benchmark.metrics import METRICS
 from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from benchmark.rows import SCHEMA
 from datasets.scene import Dataset, Scene
-from methods.registry import MethodError, Recipe, card, split_label
+from methods.registry import RESERVED, MethodError, Recipe, card, split_label
 
 BUDGET = {"steps": 1, "minutes": 0, "lr": 0, "batch": 1, "crop": 1, "log_every": 1, "epochs": 1}  # least value of each
 
@@ -60,6 +60,7 @@ class Study:
         arguments: build arguments by method name, such as a reduced width; those of a variant come on top.
         cost_lr_size: LR side in pixels at which costs are measured; HR is ``ratio`` times that.
         precision: of Lightning Fabric, ``"32-true"`` or ``"bf16-mixed"``.
+        pictures: keep the estimates of one image a split, which pictures are made of; they are no part of a key.
         labels: what must be said and does not follow from the values above.
         replaced: fields that a flag has replaced.
     """
@@ -80,6 +81,7 @@ class Study:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost_lr_size: int = 64
     precision: str = "32-true"
+    pictures: bool = False
     labels: tuple[Label, ...] = ()
     replaced: frozenset[str] = frozenset()
 
@@ -111,7 +113,7 @@ class Study:
     def arguments_of(self, label: str) -> dict[str, Any]:
         """Build arguments of a method or variant that are not its builder's defaults."""
         name, own = split_label(label)
-        chosen = {**self.arguments.get(name, {}), **own}
+        chosen = {**self.arguments.get(name, {}), **{key: value for key, value in own.items() if key not in RESERVED}}
         defaults = card(name).defaults
         same = {key for key in chosen if key in defaults and keys.canonical(chosen[key]) == keys.canonical(defaults[key])}
         return {key: value for key, value in chosen.items() if key not in same}
@@ -125,7 +127,7 @@ class Study:
         recipes = card(label).recipes
         if not recipes:
             return ()
-        name = self.recipe or next(iter(recipes))
+        name = str(split_label(label)[1].get("recipe", "")) or self.recipe or next(iter(recipes))
         if name not in recipes:
             raise MethodError(f"method '{label}' has no recipe '{name}'; choices: {', '.join(recipes)}")
         held = recipes[name]
@@ -172,12 +174,23 @@ class Study:
     def trained_with(self, label: str) -> tuple[str, ...]:
         """The methods of one training, in the order of its recipe, the one named among them.
 
-        The partners of a variant are the variants with the same arguments where the study has them, else plain.
+        The partners of a variant are the variants with the same words where the study has them, else they are plain but
+        for how they are trained, which all share.
         """
-        name, words = split_label(label)[0], label.partition("@")[2]
-        partners = self.recipe_of(label)[0].trains
-        like = {partner: f"{partner}@{words}" if f"{partner}@{words}" in self.methods else partner for partner in partners}
-        return tuple(label if partner == name else like[partner] for partner in partners)
+        name, own = split_label(label)
+        words = label.partition("@")[2]
+        shared = ",".join(f"{key}={own[key]}" for key in RESERVED if key in own)
+
+        def like(partner: str) -> str:
+            same = f"{partner}@{words}"
+            return same if same in self.methods else f"{partner}@{shared}" if shared else partner
+
+        return tuple(label if partner == name else like(partner) for partner in self.recipe_of(label)[0].trains)
+
+    def trained_on(self, label: str) -> Study:
+        """This study with the training scenes that a variant asks for by ``train=...``, an option of the data set."""
+        chosen = split_label(label)[1].get("train")
+        return self if chosen is None else replace(self, dataset_options={**self.dataset_options, "train": chosen})
 
 
 @dataclass(frozen=True, eq=False)
@@ -285,7 +298,8 @@ class Job:
                             "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]
-        parts["scoring"] = source.digest("benchmark.evaluate:measured", "benchmark.evaluate:build", "methods.registry:fuse")
+        parts["scoring"] = source.digest("benchmark.evaluate:measured", "benchmark.evaluate:seen",
+                                         "benchmark.evaluate:build", "methods.registry:fuse")
         return parts | {f"metric {name}": keys.digest([source.digest(metric.function), metric.takes])[:16]
                         for name, metric in METRICS.items()}
 
@@ -321,7 +335,7 @@ def _scores(study: Study) -> Iterator[Job]:
             for method in study.methods:
                 for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
                     for split in study.splits:
-                        yield Job("score", study, (method,), msi_bands, seed, split, scenario)
+                        yield Job("score", study.trained_on(method), (method,), msi_bands, seed, split, scenario)
 
 
 def _costs(study: Study, device: str) -> Iterator[Job]:

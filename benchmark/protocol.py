@@ -39,6 +39,8 @@ class Scenario:
         shift: the LR-HSI is made from the scene shifted by this many HR pixels down and right.
         told_psf_sigma: sigma in HR pixels of the PSF a method is told; None tells the one used.
         told_srf_shift_nm: the response a method is told is centred this many nm away from the one used.
+        other_scene: the LR-HSI is that of another scene (``benchmark.evaluate.seen``): a method that scores no worse makes
+            no use of it.
     """
 
     # What stands in every key; a field that came later is left out while at its default (see benchmark.keys).
@@ -50,6 +52,7 @@ class Scenario:
     shift: int = 0
     told_psf_sigma: float | None = None
     told_srf_shift_nm: float = 0.0
+    other_scene: bool = False
 
     @property
     def words(self) -> dict[str, object]:
@@ -71,6 +74,9 @@ def noise(target: str, snr_db: float) -> Scenario:
 def shifted(pixels: int) -> Scenario:
     """LR-HSI misregistered by ``pixels`` HR pixels (the papers' 259-pixel tiles allow 0 to 3)."""
     return Scenario(f"shift-{pixels}", shift=pixels) if pixels else CLEAN
+
+
+OTHER_LR_HSI = Scenario("other-lr-hsi", other_scene=True)
 
 
 @dataclass(frozen=True)

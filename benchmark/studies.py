@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.plan import Label, PlanError, Study
-from benchmark.protocol import CLEAN, PAPER, noise
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise
 from methods import available, card
 from methods.registry import Recipe, near
 
@@ -41,6 +41,30 @@ FEWER_STEPS: dict[str, dict[str, Any]] = {
        for name, steps in (("fusion-mamba", 100), ("pzres-net", 100), ("qrcode", 100), ("s3rnet-igarss", 100),
                            ("s3rnet-teacher-large", 100), ("s3rnet-student-large", 100), ("dhif-net", 40))},
 }
+
+# What the ablations vary: coefficients of the losses (Table III), depths of the student (Table IV), the fusion (Figure 12).
+LOSSES = ("naive", "beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")
+DEPTHS = ("(1,3,3,3)", "(2,2,2,2)", "(2,3,3,2)")
+FUSIONS = ("fusion=sum", "fusion=sigmoid", "fusion=attention", "attention=paper,fusion=attention", "fusion=concat")
+PAIR = ("s3rnet-teacher", "s3rnet-student")
+ABLATIONS = {
+    "loss": (*PAIR, *(f"{name}@recipe={recipe}" for recipe in LOSSES for name in PAIR), "s3rnet-student@recipe=alone"),
+    "depth": ("s3rnet-student", *(f"s3rnet-student@depths={depths}" for depths in DEPTHS)),
+    "fusion": (*PAIR, *(f"{name}@{fusion}" for fusion in FUSIONS for name in PAIR)),
+}
+# What an ablation is trained with, by scale: on a CPU in minutes, in hours, and as published.
+SCALES: dict[str, dict[str, Any]] = {
+    "": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"), "protocol": replace(PAPER, hr_size=96),
+         "training": {"steps": 400, "batch": 1, "crop": 32, "lr": 1e-3, "log_every": 50}, "cost_lr_size": 24,
+         "arguments": {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}}},
+    "-budget": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"),
+                "protocol": replace(PAPER, hr_size=96), "cost_lr_size": 24,
+                "training": {"steps": 2000, "batch": 1, "crop": 32, "lr": 5e-4, "log_every": 100},
+                "arguments": {"s3rnet-teacher": {"depths": (2, 4, 4, 2)}}},
+    "-paper": {"dataset": "csakd-tiles"},
+}
+TITLES = {"loss": "Loss coefficients of S3RNet (Table III, Figure 11)", "depth": "Depths of S3RNet's student (Table IV)",
+          "fusion": "Fusion of S3RNet's branches (Figure 12)"}
 
 STUDIES: dict[str, Study] = {}
 
@@ -173,6 +197,31 @@ for _study in (
         methods=METHODS,
         dataset="csakd-tiles",
         scenarios=ROBUSTNESS,
+    ),
+    *(Study(
+        name=f"ablation-{what}{scale}",
+        title=TITLES[what],
+        methods=ABLATIONS[what],
+        msi_bands=(4,),
+        scenarios=(CLEAN, *(noise("both", snr_db) for snr_db in SNR_DB)) if what == "fusion" else (CLEAN, noise("both", 25)),
+        **settings,
+    ) for what in ABLATIONS for scale, settings in SCALES.items()),
+    Study(
+        name="leak",
+        title="What a split that mixes the tiles of a flight is worth",
+        methods=("bicubic", "gsa", *(f"{name}@train={train}" for train in ("flight", "overlapping") for name in (
+            "s3rnet-student", "u2net", "ssuf"))),
+        dataset="aviris-tiles",
+        msi_bands=(4,),
+        protocol=replace(PAPER, hr_size=48),
+        scenarios=(CLEAN, noise("lr_hsi", 25), OTHER_LR_HSI),
+        training={"steps": 1500, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 100,
+                  "drop_last": False},
+        arguments={"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}},
+        cost_lr_size=12,
+        labels=(Label("The same networks, steps and tested tiles; train=overlapping: 15 of the 36 training tiles are neighbours "
+                      "of the tested ones and share pixels with them, train=flight: all are of another flight",
+                      ("methods", "dataset", "dataset_options")),),
     ),
 ):
     register(_study)

@@ -1,6 +1,7 @@
 """Every method by name: what it is (:class:`Method`), how it is trained (:class:`Recipe`), how it is built and called.
 
-Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments.
+Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments. Two keys are no build
+arguments: ``recipe`` is the recipe of its card that it is trained by, ``train`` which scenes of the data set it is trained on.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch
 FAMILIES = ("classical", "unsupervised", "supervised")
 FIDELITIES = ("release", "described", "reference")
 TOLD = ("known", "blind")
+RESERVED = ("recipe", "train")  # keys of a variant that say how it is trained
 STANDARD = ("bands", "msi_bands", "ratio", "psf", "srf", "phase")  # what every method may be told
 
 
@@ -52,6 +54,7 @@ class Recipe:
         clip: largest Euclidean norm of all gradients of a step; larger ones are scaled down to it; None: as they are.
         ema: decay a step of the moving average of the parameters that is validated and kept in their place; None: none.
         drop_last: leave out the last images of a pass that do not fill a batch; else batches run on into the next pass.
+        weights: coefficients of loss terms that are not the task's own, as ``((term, coefficient), ...)``.
     """
 
     # What stands in every key, as committed rows have it; a field that came later is left out while at its default.
@@ -77,6 +80,7 @@ class Recipe:
     clip: float | None = None
     ema: float | None = None
     drop_last: bool = False
+    weights: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -238,7 +242,9 @@ def card(label: str) -> Method:
     method = _METHODS[name]
     own = method.defaults if arguments else {}
     for key in arguments:
-        if key not in own:
+        if key in RESERVED and not method.recipes:
+            raise MethodError(f"method '{label}': '{name}' is not trained, so that it has no '{key}'")
+        if key not in own and key not in RESERVED:
             raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
     return method
 
@@ -265,7 +271,7 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
         MethodError: unknown name or override, or arguments that make an oracle of a method whose card does not say so.
     """
     method = card(name)
-    chosen = overrides | split_label(name)[1]
+    chosen = overrides | {key: value for key, value in split_label(name)[1].items() if key not in RESERVED}
     told = dict(zip(STANDARD, (bands, msi_bands, ratio, psf, srf, phase)))
     accepted = inspect.signature(method.build).parameters
     own = [key for key in accepted if key not in STANDARD]

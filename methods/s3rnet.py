@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.registry import MethodError, Recipe, register
-from methods.tasks import HOKD, HOKDRelease
+from methods.tasks import HOKD, HOKDRelease, HOKDWeighted, WithoutTeacher
 
 FUSIONS = ("sum", "sigmoid", "attention", "ssawb", "concat")
 HEADS, REDUCED = 4, 64  # of the attention: 4 heads of 16 channels
@@ -239,6 +239,7 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
               published: dict[str, dict[int, dict[str, float]]]) -> None:
     """Register the teacher and the student of one size; they are trained together, by one task."""
     pair = f"s3rnet-teacher{size}", f"s3rnet-student{size}"
+    both = ("teacher/beba", "teacher/sam", "student/beba", "student/sam", "student/kd")
     registered = partial(
         register,
         family="supervised",
@@ -253,6 +254,10 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
             # Code: AdamW without decay, StepLR for the student, 35 dB on the LR-HSI, the best SAM is kept.
             "release": Recipe(task=HOKDRelease, trains=pair, optimizer="adamw", schedule=("cosine", "step:100:0.9"),
                               train_snr_db=35.0, keep="best-sam"),
+            # Table III: without the terms that the text adds to L1 (its lambda_4 stays), and one of the student's at 0.5.
+            "naive": Recipe(task=HOKDWeighted, trains=pair, weights=tuple((term, 0.0) for term in both)),
+            **{f"{term}-0.5": Recipe(task=HOKDWeighted, trains=pair, weights=((f"student/{term}", 0.5),))
+               for term in ("beba", "sam", "kd", "output")},
         },
         small={"width": 8, "depths": (1, 1, 1, 1)},
     )
@@ -263,7 +268,9 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
                       attention: str = "release") -> S3RNet:
         return _build(bands, msi_bands, ratio, depths, width, growth, fusion, attention, student=False)
 
-    @registered(pair[1], published=published["student"],
+    recipes = registered.keywords["recipes"] | {"alone": Recipe(task=WithoutTeacher, trains=(pair[1],))}
+
+    @registered(pair[1], published=published["student"], recipes=recipes,
                 note="its Z_hm stack is built but never run, in the release and here")
     def build_student(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...] = student_depths,
                       width: int = 86, growth: int | None = None, fusion: str = "ssawb",

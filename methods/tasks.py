@@ -121,6 +121,39 @@ class HOKD(Task):
         }
 
 
+class HOKDWeighted(HOKD):
+    """HOKD with the coefficients of ``recipe.weights`` in the place of 0.1; the two L1 terms to the reference stay 1.
+
+    A key is ``"<teacher or student>/<term>"``, a term one of ``beba``, ``sam``, ``kd``, ``output`` (the text's lambda_1
+    to lambda_4 for the student).
+    """
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step's loss terms."""
+        terms = super().forward(batch)
+        for role, name in zip(("teacher", "student"), self.names):
+            for key, weight in self.recipe.weights:
+                if key.startswith(f"{role}/"):
+                    term = f"{name}/{key.partition('/')[2]}"
+                    terms[term] = terms[term] * (weight / 0.1)
+            parts = (value for key, value in terms.items() if key.startswith(f"{name}/") and key != f"{name}/loss")
+            terms[f"{name}/loss"] = total(parts)
+        terms["loss"] = total(terms[f"{name}/loss"] for name in self.names)
+        return terms
+
+
+class WithoutTeacher(HOKD):
+    """The terms of HOKD that compare one network with the reference, and no teacher."""
+
+    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """One step's loss terms."""
+        *images, reference = self.inputs(batch, 0)
+        (name,) = self.names
+        terms = self.fidelity(name, self.network()(*images), reference)
+        terms[f"{name}/loss"] = terms["loss"] = total(terms.values())
+        return terms
+
+
 class HOKDRelease(HOKD):
     """HOKD with the loss terms of the S3RNet release where they differ from the text (see :mod:`methods.losses`)."""
 
