@@ -219,8 +219,8 @@ for _study in (
                   "drop_last": False},
         arguments={"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}},
         cost_lr_size=12,
-        labels=(Label("The same networks, steps and tested tiles; train=overlapping: 15 of the 36 training tiles are neighbours "
-                      "of the tested ones and share pixels with them, train=flight: all are of another flight",
+        labels=(Label("The same networks, steps and tested tiles; train=overlapping: 15 of the 36 training tiles neighbour "
+                      "the tested ones and share pixels with them, train=flight: all are of another flight",
                       ("methods", "dataset", "dataset_options")),),
     ),
 ):
