@@ -55,7 +55,7 @@ ABLATIONS = {
 # What an ablation is trained with, by scale: on a CPU in minutes, in hours, and as published.
 SCALES: dict[str, dict[str, Any]] = {
     "": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"), "protocol": replace(PAPER, hr_size=96),
-         "training": {"steps": 400, "batch": 1, "crop": 32, "lr": 1e-3, "log_every": 50}, "cost_lr_size": 24,
+         "training": {"steps": 300, "batch": 1, "crop": 32, "lr": 1e-3, "log_every": 50}, "cost_lr_size": 24,
          "arguments": {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}}},
     "-budget": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"),
                 "protocol": replace(PAPER, hr_size=96), "cost_lr_size": 24,
@@ -215,7 +215,7 @@ for _study in (
         msi_bands=(4,),
         protocol=replace(PAPER, hr_size=48),
         scenarios=(CLEAN, noise("lr_hsi", 25), OTHER_LR_HSI),
-        training={"steps": 1500, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 100,
+        training={"steps": 600, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 100,
                   "drop_last": False},
         arguments={"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}},
         cost_lr_size=12,
