@@ -32,7 +32,7 @@ from lightning_fabric import Fabric
 import datasets
 import methods
 from benchmark import keys, store
-from benchmark.execute import execute, pending, preflight
+from benchmark.execute import execute, keep_pictures, pending, preflight
 from benchmark.fidelity.networks import fidelity
 from benchmark.fidelity.toolboxes import recorded
 from benchmark.machine import device_name
@@ -105,6 +105,8 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--dry-run", action="store_true", help="print the plan with the state of each job and stop")
     report.add_argument("--only", nargs="+", default=(), metavar="NAME",
                         help="write the files of these tables and figures alone: names as `list` prints them")
+    run.add_argument("--pictures", action="store_true",
+                     help="keep one estimate a method and split (not in git), which false colours and error maps are made of")
     run.add_argument("--rescore", action="store_true",
                      help="measure the scores anew from the parameters there are, such as for a new metric; nothing is trained")
     for command in commands.choices.values():
@@ -277,6 +279,9 @@ def measure(args: argparse.Namespace) -> int:
         for line in preflight(chosen):
             print(line, file=sys.stderr)
     failed = execute(due, args.results, fabric, args.force, args.redo_stale, rescore)
+    if args.command == "run" and (chosen.pictures or args.pictures):
+        for line in keep_pictures(due, args.results, fabric):
+            print(line, file=sys.stderr)
     if args.command == "complexity":
         print(store.costs(args.results, jobs).to_string(index=False))
     else:

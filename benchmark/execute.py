@@ -14,10 +14,12 @@ from tqdm import tqdm
 
 from benchmark import store
 from benchmark.complexity import cost
-from benchmark.evaluate import score, varying
+from benchmark.evaluate import build, score, seen, varying
 from benchmark.machine import device_name, unchanged
 from benchmark.plan import Job, Study
+from benchmark.protocol import CLEAN
 from benchmark.train import train
+from methods import fuse
 
 
 class NoWeightsError(RuntimeError):
@@ -92,6 +94,38 @@ def run_one(job: Job, root: Path, fabric: Fabric, anew: bool) -> bool:
         return False
     store.finish(place, rows, provenance | {"seconds": round(time.time() - start, 3)})
     return True
+
+
+def keep_pictures(jobs: list[Job], root: Path, fabric: Fabric) -> list[str]:
+    """Fuse the first image of every clean score that has none kept yet, and keep estimate and reference for pictures.
+
+    Args:
+        jobs: of a plan.
+        root: results folder.
+        fabric: device.
+
+    Returns:
+        What could not be kept and why, a line a job.
+    """
+    left = []
+    due = [job for job in jobs if job.kind == "score" and job.scenario == CLEAN and job.seed == job.study.seeds[0]
+           and store.held(root, job).measured and not (store.folder(root, job) / "estimate.npz").exists()]
+    for job in tqdm(due, desc="pictures", unit="image", disable=not due):
+        place = store.folder(root, job)
+        try:
+            with unchanged():
+                weights = weights_of(job, root)
+                reference, observation = seen(job, job.images[0])
+                model = build(job, reference.bands, observation, weights)
+                model = model.to(fabric.device) if weights else model
+                images = (observation.lr_hsi, observation.hr_msi, reference.cube)
+                estimate = fuse(model, *(image[None].to(fabric.device, copy=True) for image in images))[0].cpu()
+        except Exception as error:  # one picture less, and no row
+            left.append(f"{job.label}: no picture: {error}")
+            continue
+        for name, cube in (("reference", reference.cube), ("estimate", estimate)):  # the estimate's file says: both are there
+            store.write_cube(place / f"{name}.npz", cube, job.images[0], reference.wavelengths)
+    return left
 
 
 def weights_of(job: Job, root: Path) -> Path | None:

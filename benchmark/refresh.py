@@ -1,12 +1,13 @@
 """Stale rows whose numbers have not moved: measure a part of them again, and say so where it is equal.
 
-A change of code makes rows stale; whether it moves a number only a measurement can tell. Each stale job is measured again
-on one image (a training up to its first logged epoch, a cost in its counts), and if every figure is equal to 1e-6 its
-rows are marked as those of the code as it is, with the evidence beside them. Nothing is ever marked without.
+A change of code makes rows stale; whether it moves a number only a measurement can tell. A stale job is measured again on
+one image (a training up to its first logged epoch, a cost in its counts), and if every figure is equal to 1e-6 its rows are
+marked as those of the code as it is, with the evidence beside them. Nothing is ever marked without.
 
-Rows of trained networks whose parameters are not on this machine, and of methods that take minutes an image, cannot be
-measured so. Where the method's own code is unchanged and only the harness around it is not, other methods' rows of the
-same split, scenario and MSI bands stand for it: at least two that were measured again, now or earlier, all of them equal.
+Where a method's own code is unchanged and only the harness around it is not, a few methods stand for all of the same
+split, scenario and MSI bands: those told the responses, then blind ones, that take seconds, three of them measured again and
+all equal. So rows of trained networks whose parameters are not on this machine, and of methods that take minutes an image,
+need not be thrown away for a change that they do not see.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from benchmark.train import Training
 from methods import card
 
 HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
-WITNESSES = 2
+WITNESSES = 3  # or all that there are, at least two
 
 
 def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, bool, str]]:
@@ -41,38 +42,41 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
         root: results folder.
         fabric: device.
     """
-    stale = [job for job in jobs if store.state(root, job) == "stale"]
+    stale = {job.key: set(store.held(root, job).changed) for job in jobs if store.state(root, job) == "stale"}
     order = {"train": 0, "cost": 1, "score": 2}
-    witnesses: dict[tuple[Any, ...], list[tuple[str, float]]] = {}
-    for job in jobs:
-        if job.kind == "score" and shown_equal(job, root):
-            witnesses.setdefault(cell(job), []).append((job.method, 0.0))
-    waiting = []
-    for job in sorted(stale, key=lambda job: order[job.kind]):  # stable: scores stay in the order of the plan
-        changed = set(store.held(root, job).changed)
-        if job.kind == "score" and only_harness(changed) and not cheap(job, root):
-            waiting.append(job)
-            continue
-        difference, words = measured_again(job, root, fabric)
-        if job.kind == "score" and difference is not None:
-            witnesses.setdefault(cell(job), []).append((job.method, difference))
-        equal = difference is not None and difference <= 1.0
-        if equal:
-            store.stamp(root, job, evidence(changed, words))
-        yield job, equal, words
-    for job in waiting:
-        changed = set(store.held(root, job).changed)
-        if job.training and store.state(root, job.training) == "stale":
-            yield job, False, "its training is stale"
-            continue
-        seen = witnesses.get(cell(job), [])
-        equal = len(seen) >= WITNESSES and all(difference <= 1.0 for _, difference in seen)
-        names = ", ".join(name for name, _ in seen)
-        words = f"its own code is unchanged; equal around it: {names}" if equal else \
-            f"cannot be measured here, and of its split, scenario and MSI bands {len(seen)} others were ({names or 'none'})"
-        if equal:
-            store.stamp(root, job, evidence(changed, words))
-        yield job, equal, words
+    waiting: dict[tuple[Any, ...], list[Job]] = {}
+    for job in sorted((job for job in jobs if job.key in stale), key=lambda job: order[job.kind]):
+        if job.kind == "score" and only_harness(stale[job.key]):
+            waiting.setdefault(cell(job), []).append(job)
+        else:
+            yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
+    for place, members in waiting.items():
+        seen = [(job.method, 0.0) for job in jobs if job.kind == "score" and cell(job) == place and shown_equal(job, root)]
+        for job in sorted(members, key=lambda job: cost_of(job, root)):
+            difference: float | None
+            if len(seen) < WITNESSES and cost_of(job, root) < 3:
+                difference, words = measured_again(job, root, fabric)
+                if difference is not None:
+                    seen.append((job.method, difference))
+            elif job.training and store.state(root, job.training) == "stale":
+                difference, words = None, "its training is stale"
+            elif len(seen) < 2:
+                difference = None
+                words = f"cannot be measured here, and of its split, scenario and MSI bands {len(seen)} others were"
+            else:
+                difference = max(apart for _, apart in seen)
+                words = f"its own code is unchanged; around it measured again: {', '.join(name for name, _ in seen)}" + (
+                    ", equal" if difference <= 1.0 else ", NOT equal")
+            yield marked(job, root, stale[job.key], difference, words)
+
+
+def marked(job: Job, root: Path, changed: set[str], difference: float | None, words: str) -> tuple[Job, bool, str]:
+    """Mark a job as fresh if what was measured is equal; the job, whether it was, and the words."""
+    equal = difference is not None and difference <= 1.0
+    if equal:
+        store.stamp(root, job, {"parts": sorted(changed), "evidence": words,
+                                "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **code_version()})
+    return job, equal, words
 
 
 def shown_equal(job: Job, root: Path) -> bool:
@@ -87,20 +91,17 @@ def only_harness(changed: set[str]) -> bool:
     return all(part in HARNESS or part.startswith("metric ") or part == "training" for part in changed)
 
 
-def cheap(job: Job, root: Path) -> bool:
-    """Whether a score can be measured again here, in seconds."""
-    return has_weights(root, job.training) if job.training else card(job.method).family != "unsupervised"
+def cost_of(job: Job, root: Path) -> int:
+    """The order in which scores are measured again: methods that see both images and all that is told first; 3: not here."""
+    method = card(job.method)
+    if job.training:
+        return 2 if has_weights(root, job.training) else 3
+    return 3 if method.family == "unsupervised" else 0 if method.told == "known" else 1 if method.name != "bicubic" else 2
 
 
 def cell(job: Job) -> tuple[Any, ...]:
     """What of a score the harness decides."""
     return job.study.dataset, job.split, job.msi_bands, job.scenario, job.study.protocol.digest
-
-
-def evidence(changed: set[str], words: str) -> dict[str, Any]:
-    """What stands beside the rows."""
-    return {"parts": sorted(changed), "evidence": words, "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            **code_version()}
 
 
 def measured_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:

@@ -80,6 +80,15 @@ def read(path: Path) -> pd.DataFrame:
     return frame
 
 
+def is_whole(path: Path) -> bool:
+    """Whether a file begins like rows and ends with a line, without reading what is between."""
+    with path.open("rb") as file:
+        if file.read(7) != b"method,":
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
 def is_close(ours: float, theirs: float, tolerance: float = 1e-6) -> bool:
     """Equal to ``tolerance``, absolute below 1 and relative above; two NaNs and two equal infinities are."""
     if math.isnan(ours) or math.isnan(theirs):

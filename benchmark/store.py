@@ -4,6 +4,7 @@ results/<dataset>/<kind>-<first method>-<12 digits of the key>/
 job.json            inputs in words, digests of the code by part, provenance; of a failed job its error
 rows.csv            full precision; moved into place last, so its presence means done
 rows.kept.csv       rows of a score job that is not done
+estimate.npz        of a clean score of a study that asks for pictures: what was fused of its first image; reference.npz
 train.csv           the learning curve of a training (tidy: one value a line)
 model.safetensors   parameters of a training
 error.txt           why it failed
@@ -27,6 +28,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -34,6 +36,7 @@ from benchmark import rows
 from benchmark.keys import canonical
 from benchmark.machine import code_version
 from benchmark.plan import Job, PlanError
+from benchmark.protocol import CLEAN
 from datasets.scene import SceneError
 from methods.registry import MethodError, split_label
 
@@ -92,9 +95,10 @@ def held(root: Path, job: Job) -> Held:
         if (place / "error.txt").exists():
             return Held("failed", words=words, reason=_reason(place))
         return Held("unfinished", words=words)
-    if done.stat().st_size == 0 or not words:
-        what = f"{done}: empty" if words else f"{place / 'job.json'}: missing beside rows.csv"
-        return Held("damaged", words=words, reason=what)
+    if not words:
+        return Held("damaged", reason=f"{place / 'job.json'}: missing beside rows.csv")
+    if not rows.is_whole(done):
+        return Held("damaged", words=words, reason=f"{done}: empty, cut off or no table of rows")
     changed = differing(words.get("source"), job.source)
     return Held("stale" if changed else "done", changed, words)
 
@@ -235,7 +239,7 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
             if there.state == "damaged":
                 continue
             try:
-                frame = rows.read(path)
+                frame = rows.read(path).drop_duplicates()  # a line that stands there twice counts once
             except rows.RowsError:
                 continue
             words = {"job": job.key[:12], "stale": ", ".join(there.changed)}
@@ -245,6 +249,19 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
     found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
     if name == "train.csv" and len(found):
         found = found.astype({"msi_bands": int, "seed": int})
+    return found
+
+
+def estimates(root: Path, jobs: Iterable[Job]) -> dict[tuple[str, int, str], Path]:
+    """``(method, MSI band count, split)`` -> the file of the estimate that is kept for pictures, where it is there.
+
+    ``cube`` (bands, H, W) float16 in [0, 1], ``image``, ``wavelengths`` (bands,) in nm; ``reference.npz`` beside it likewise.
+    """
+    found = {}
+    for job in jobs:
+        path = folder(root, job) / "estimate.npz"
+        if job.kind == "score" and job.scenario == CLEAN and job.seed == job.study.seeds[0] and path.exists():
+            found[job.method, job.msi_bands, job.split] = path
     return found
 
 
@@ -296,6 +313,21 @@ def write_text(path: Path, text: str) -> None:
     with writing(path, "--results"):
         try:
             temporary.write_text(text, encoding="utf-8")
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def write_cube(path: Path, cube: torch.Tensor, image: str, wavelengths: np.ndarray) -> None:
+    """A cube (bands, H, W) in half precision, compressed, moved into place when complete.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp.npz")
+    with writing(path, "--results"):
+        try:
+            np.savez_compressed(temporary, cube=cube.numpy().astype(np.float16), image=image, wavelengths=wavelengths)
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -120,6 +120,7 @@ for _study in (
         training={"steps": 150, "batch": 2, "crop": 32, "lr": 1e-3, "log_every": 30},
         arguments=SMALL,
         cost_lr_size=16,
+        pictures=True,
         labels=(Label("A quick look: the numbers show that everything runs and are not comparable with the papers"),),
     ),
     Study(

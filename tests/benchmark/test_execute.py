@@ -4,16 +4,17 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from benchmark import metrics, refresh, rows, store
-from benchmark.evaluate import measured
-from benchmark.execute import NoWeightsError, execute, pending, weights_of
+from benchmark.evaluate import measured, seen
+from benchmark.execute import NoWeightsError, execute, keep_pictures, pending, weights_of
 from benchmark.plan import Job, plan
-from benchmark.protocol import CLEAN, noise
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, noise
 from benchmark.studies import STUDIES
 from datasets import Scene
 from methods import create, registry
@@ -207,9 +208,23 @@ def test_refresh_without_parameters_needs_two_others_of_the_same_cell(tmp_path, 
 
     found = refreshed("bicubic", *NAMES)
     assert [fresh for fresh, _ in found.values()] == [True, False, False]
-    assert "1 others were (bicubic)" in found["s3rnet-teacher"][1]
+    assert "1 others were" in found["s3rnet-teacher"][1]
     found = refreshed("bicubic", "gsa", *NAMES)  # bicubic was measured again above
-    assert all(fresh for fresh, _ in found.values()) and "equal around it: bicubic, gsa" in found["s3rnet-student"][1]
+    assert all(fresh for fresh, _ in found.values())
+    assert "around it measured again: bicubic, gsa, equal" in found["s3rnet-student"][1]
+
+
+def test_one_witness_that_differs_marks_nobody(tmp_path, monkeypatch):
+    jobs = jobs_of(methods=("bicubic", "gsa", "cnmf", "hysure"), scenarios=(CLEAN,))
+    execute(jobs, tmp_path, FABRIC)
+    path = store.folder(tmp_path, scores_of(jobs, "gsa")[0]) / "rows.csv"
+    rows.write(path, [row | {"sam_deg": row["sam_deg"] + 1e-3} for row in rows.read(path).to_dict("records")])
+    original = Job.source.func
+    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | {"protocol": "0" * 16}))
+    again = jobs_of(methods=("bicubic", "gsa", "cnmf", "hysure"), scenarios=(CLEAN,))
+    found = {job.method: (fresh, words) for job, fresh, words in refresh.refresh(again, tmp_path, FABRIC)}
+    assert [name for name, (fresh, _) in found.items() if fresh] == ["cnmf", "hysure"]  # measured before it
+    assert "NOT equal" in found["bicubic"][1]  # it would stand for itself, but three were measured
 
 
 def test_weights_of_another_seed_are_other_weights(tmp_path):
@@ -217,3 +232,36 @@ def test_weights_of_another_seed_are_other_weights(tmp_path):
     execute(jobs, tmp_path, FABRIC)
     first, second = (load_file(store.folder(tmp_path, job) / "model.safetensors") for job in jobs if job.kind == "train")
     assert any(not torch.equal(first[key], second[key]) for key in first)
+
+
+def test_pictures_are_kept_once_and_hold_what_was_fused(tmp_path):
+    jobs = jobs_of()
+    execute(jobs, tmp_path, FABRIC)
+    assert store.estimates(tmp_path, jobs) == {}
+    assert keep_pictures(jobs, tmp_path, FABRIC) == []
+    found = store.estimates(tmp_path, jobs)
+    assert set(found) == {(name, 4, "test") for name in STUDY.methods}
+    reference, given = STUDY.protocol.look(STUDY.data.scene("test_0"), 4)
+    fused = registry.fuse(create("bicubic", bands=172, msi_bands=4), given.lr_hsi[None], given.hr_msi[None])[0]
+    held = np.load(found["bicubic", 4, "test"])
+    assert str(held["image"]) == "test_0" and held["cube"].dtype == np.float16
+    assert np.abs(held["cube"] - fused.numpy()).max() < 1e-3 and (held["wavelengths"] == reference.wavelengths).all()
+    beside = np.load(found["bicubic", 4, "test"].with_name("reference.npz"))
+    assert np.abs(beside["cube"] - reference.cube.numpy()).max() < 1e-3
+    stamps = {path: path.stat().st_mtime_ns for path in found.values()}
+    for path in tmp_path.glob("*/train-*/model.safetensors"):
+        path.unlink()
+    found["s3rnet-student", 4, "test"].unlink()
+    (told,) = keep_pictures(jobs, tmp_path, FABRIC)
+    assert "s3rnet-student" in told and "not on this machine" in told
+    assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items() if path.exists())
+
+
+def test_the_lr_hsi_of_another_scene_replaces_it_and_nothing_else():
+    (job, other) = (job for job in jobs_of(methods=("gsa",), scenarios=(CLEAN, OTHER_LR_HSI)) if job.kind == "score")
+    (reference, plain), (same, swapped) = seen(job, "test_0"), seen(other, "test_0")
+    assert torch.equal(reference.cube, same.cube) and torch.equal(plain.hr_msi, swapped.hr_msi)
+    assert torch.equal(swapped.lr_hsi, seen(job, "test_1")[1].lr_hsi)
+    first = STUDY.protocol.look(STUDY.data.scene("train_0"), 4)[1]  # behind the last image of the split
+    assert torch.equal(seen(other, "test_1")[1].lr_hsi, first.lr_hsi)
+    assert job.key != other.key

@@ -191,3 +191,27 @@ def test_unknown_names_are_refused_with_choices():
         plan(changed(methods=("gsa", "gsa")), "cpu")
     with pytest.raises(PlanError, match="no slash"):
         changed(name="../../x")
+
+
+def test_a_variant_says_how_it_is_trained():
+    naive = changed(methods=("s3rnet-student@recipe=naive",))
+    assert naive.trained_with(naive.methods[0]) == ("s3rnet-teacher@recipe=naive", "s3rnet-student@recipe=naive")
+    assert naive.stages_of(naive.methods[0])[0].weights and naive.arguments_of(naive.methods[0]) == \
+        naive.arguments_of("s3rnet-student")
+    plain = score(changed(methods=("s3rnet-student",)))
+    assert score(naive, naive.methods[0]).training.key != plain.training.key
+    assert score(changed(recipe="naive")).training.key == score(naive, naive.methods[0]).training.key
+    alone = changed(methods=("s3rnet-student@recipe=alone",))
+    assert alone.trained_with(alone.methods[0]) == alone.methods
+    with pytest.raises(MethodError, match="is not trained"):
+        plan(changed(methods=("gsa@recipe=paper",)), "cpu")
+    with pytest.raises(MethodError, match="no recipe 'nave'"):
+        plan(changed(methods=("s3rnet-student@recipe=nave",)), "cpu")
+
+
+def test_a_variant_says_what_it_is_trained_on_and_is_tested_on_the_same():
+    leak = STUDIES["leak"]
+    scores = [job for job in plan(leak, "cpu") if job.kind == "score" and job.scenario == CLEAN]
+    flight, overlapping = (job for job in scores if job.method.startswith("u2net"))
+    assert flight.images == overlapping.images and flight.training.key != overlapping.training.key
+    assert flight.study.data.entries("train") != overlapping.study.data.entries("train")

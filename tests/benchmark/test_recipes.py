@@ -67,3 +67,35 @@ def test_recipe_trains_and_resumes_to_the_same_bytes(names, recipe, cubes, tmp_p
         pass
     assert {key: value.tolist() for key, value in resumed.parameters().items()} == \
         {key: value.tolist() for key, value in trained.items()}
+
+
+def terms_of(recipe_name):
+    """One step's loss terms of S3RNet's pair under a recipe, from the same start and batch."""
+    torch.manual_seed(0)
+    recipe = card("s3rnet-student").recipes[recipe_name]
+    models = {name: create(name, bands=12, msi_bands=4, **card(name).small) for name in ("s3rnet-teacher", "s3rnet-student")}
+    models = {name: models[name] for name in recipe.trains}
+    generator = torch.Generator().manual_seed(1)
+    batch = {"lr_hsi": torch.rand(1, len(models), 12, 4, 4, generator=generator)[:, :1].expand(-1, len(models), -1, -1, -1),
+             "hr_msi": torch.rand(1, 4, 16, 16, generator=generator), "hr_hsi": torch.rand(1, 12, 16, 16, generator=generator)}
+    return {key: value.item() for key, value in recipe.task(models, recipe)(batch).items()}
+
+
+def test_coefficients_of_table_3_change_the_terms_they_name():
+    plain, naive, kd = terms_of("paper"), terms_of("naive"), terms_of("kd-0.5")
+    zeroed = {f"s3rnet-{side}/{term}" for side in ("teacher", "student") for term in ("beba", "sam")} | {"s3rnet-student/kd"}
+    assert {key for key, value in naive.items() if value == 0} == zeroed
+    assert naive["s3rnet-student/output"] == pytest.approx(plain["s3rnet-student/output"])
+    assert naive["s3rnet-teacher/loss"] == pytest.approx(plain["s3rnet-teacher/l1"])
+    assert kd["s3rnet-student/kd"] == pytest.approx(5 * plain["s3rnet-student/kd"])
+    moved = {key for key in plain if kd[key] != pytest.approx(plain[key])}
+    assert moved == {"s3rnet-student/kd", "s3rnet-student/loss", "loss"}
+    for terms in (plain, naive, kd):
+        assert terms["loss"] == pytest.approx(terms["s3rnet-teacher/loss"] + terms["s3rnet-student/loss"])
+
+
+def test_a_student_alone_has_the_terms_of_the_reference_and_no_teacher():
+    plain, alone = terms_of("paper"), terms_of("alone")
+    assert set(alone) == {"loss", *(f"s3rnet-student/{term}" for term in ("l1", "beba", "sam", "loss"))}
+    assert alone["s3rnet-student/loss"] == pytest.approx(sum(alone[f"s3rnet-student/{term}"] for term in ("l1", "beba", "sam")))
+    assert alone["loss"] == alone["s3rnet-student/loss"] and plain["loss"] > 0

@@ -44,6 +44,8 @@ DAMAGE = {
     "bytes in job.json": lambda place: (place / "job.json").write_bytes(b"\xff\xfe\x00"),
     "no job.json": lambda place: (place / "job.json").unlink(),
     "an empty rows.csv": lambda place: (place / "rows.csv").write_text(""),
+    "bytes in rows.csv": lambda place: (place / "rows.csv").write_bytes(b"\x89PNG\x00\xff"),
+    "half a rows.csv": lambda place: (place / "rows.csv").write_text((place / "rows.csv").read_text()[:-30]),
     "an empty kept file": lambda place: (os.replace(place / "rows.csv", place / "rows.kept.csv"),
                                          (place / "rows.kept.csv").write_text("")),
     "only a folder": lambda place: [path.unlink() for path in place.iterdir()],
@@ -63,10 +65,13 @@ def test_a_damaged_cell_is_measured_anew_and_blocks_nothing(measured, tmp_path, 
     assert rows.read(place / "rows.csv").drop(columns="seconds").equals(before)
 
 
-def test_rows_that_are_no_table_are_left_out_of_the_page(measured, tmp_path, capsys):
+def test_a_doubled_line_counts_once(measured, tmp_path, capsys):
     _, place = cell(tmp_path)
-    (place / "rows.csv").write_bytes(b"\x89PNG\x00\xff")
-    assert measured("report") == 0 and "Traceback" not in capsys.readouterr().err
+    lines = (place / "rows.csv").read_text().splitlines(keepends=True)
+    page = (tmp_path / "reports/tiny/index.html").read_text()
+    (place / "rows.csv").write_text("".join([*lines, lines[-1]]))
+    assert measured("report") == 0
+    assert (tmp_path / "reports/tiny/index.html").read_text() == page
 
 
 def test_parts_of_the_code_that_changed_are_told_and_a_new_metric_is_none(measured, tmp_path, monkeypatch):
