@@ -34,8 +34,11 @@ SKIPPED = {"ctx", "type_comment", "type_params", "kind", "annotation", "returns"
 TABLES = {("methods.registry", "_METHODS"), ("datasets.scene", "_DATASETS"), ("benchmark.metrics", "METRICS")}
 # Plain values whose fields stand in keys: another field of them decides nothing until code reads it.
 VALUES = {("benchmark.protocol", name) for name in ("Scenario", "CLEAN", "OTHER_LR_HSI")}
+FUSED = ("methods.registry", "fuse")
 # What these hold writes, names and reports; it decides no number.
-SILENT = ("benchmark.store", "benchmark.machine", "benchmark.plan", "benchmark.rows", "benchmark.page", "benchmark.source")
+# Of the registry, too, where cards and names are looked up, but for the one function through which all is fused.
+SILENT = ("methods.registry", "benchmark.store", "benchmark.machine", "benchmark.plan", "benchmark.rows", "benchmark.page",
+          "benchmark.source")
 _LIBRARIES = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
 
 
@@ -111,7 +114,7 @@ def _nodes(entry: Entry) -> Iterator[tuple[ast.AST, str, bool]]:
     """``(node, module, whether it is a member of a class)`` of what an entry names."""
     module, name, *member = entry
     names = _names(module)
-    if names is None or (module, name) in TABLES | VALUES or module.startswith(SILENT):
+    if names is None or (module, name) in TABLES | VALUES or (module.startswith(SILENT) and (module, name) != FUSED):
         return
     if member:
         yield from ((node, owner, True) for owner, node in _members(module, name, member[0]))

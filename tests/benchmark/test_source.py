@@ -149,7 +149,9 @@ def test_every_part_that_decides_a_score_is_in_it():
 
 @pytest.mark.parametrize("root, reaches, spares", [
     ("benchmark.evaluate:measured", ["benchmark.metrics:measure", "benchmark.evaluate:varying"],
-     ["benchmark.store:write_text"]),
+     ["benchmark.store:write_text", "methods.registry:card"]),
+    ("benchmark.evaluate:seen", ["benchmark.evaluate:seen"], ["benchmark.protocol:Scenario"]),
+    ("methods.registry:fuse", ["methods.registry:fuse"], ["methods.registry:near"]),
     ("benchmark.train:Training", ["benchmark.train:rate", "benchmark.crops:Crops", "benchmark.protocol:add_noise"],
      ["benchmark.train:interruptible", "benchmark.train:last_words", "benchmark.store:log"]),
     ("benchmark.complexity:cost", ["benchmark.complexity:multiply_adds"], ["benchmark.machine:code_version"]),
