@@ -14,6 +14,7 @@ from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.render import render, render_only
 from benchmark.page.section import Facts, Rows, Split
 from benchmark.plan import Job, PlanError, Study
+from benchmark.published import figures
 from benchmark.store import Held
 from methods import card
 from methods.registry import Recipe, near, told
@@ -99,7 +100,8 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
         # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
-        published={method: card(method).published for method in study.methods if not study.arguments_of(method)},
+        published={method: printed for method in study.methods
+                   if not study.arguments_of(method) and (printed := figures(method))},
     )
 
 
