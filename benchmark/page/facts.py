@@ -99,6 +99,8 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                     ("Versions", versions(told_of))),
         marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
+        author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}
+        if study.dataset == "csakd-tiles" and study.dataset_options.get("lists", "authors") == "authors" else {},
         # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
         published={method: printed for method in study.methods
                    if not study.arguments_of(method) and (printed := figures(method))},

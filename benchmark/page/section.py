@@ -57,6 +57,7 @@ class Facts:
         damaged: jobs whose files cannot be read, with the reason.
         stale: jobs, with the parts of the code that have changed.
         missing: jobs that have not run, or not to their end.
+        author_lists: split -> tiles, where the study reads the authors' own lists.
         published: method -> MSI band count -> column -> what the papers print of it without noise.
     """
 
@@ -79,6 +80,7 @@ class Facts:
     damaged: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    author_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     published: Mapping[str, Mapping[int, Mapping[str, Printed]]] = field(default_factory=dict)
 
 

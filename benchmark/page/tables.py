@@ -69,6 +69,17 @@ class Table:
     unranked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A table of words: nothing in it is ranked or rounded."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 METRIC_COLUMNS = {key: Column(key, metric.label, metric.unit, {"higher": "up", "lower": "down"}[metric.better],
                               metric.decimals) for key, metric in METRICS.items()}
 MAIN_METRICS = ("psnr_db", "sam_deg", "rmse")  # of the papers' tables
