@@ -5,6 +5,7 @@ python run_benchmark.py list
 python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py refresh --profile aviris
+python run_benchmark.py claims --study aviris
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
@@ -17,6 +18,7 @@ methods, datasets, metrics and studies of your own.
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
 import os
 import sys
@@ -76,7 +78,8 @@ def arguments() -> argparse.ArgumentParser:
                      help="untrained methods")
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
-    for command in (run, report, complexity, fresh):
+    claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
+    for command in (run, report, complexity, fresh, claims):
         add = command.add_argument
         add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
         add("--study", metavar="NAME", help="name of the report, if not the profile's")
@@ -189,6 +192,15 @@ def show_list(_: argparse.Namespace) -> int:
     return 0
 
 
+def show_claims(files: list[Path]) -> None:
+    """Print the claims as their CSV has them: verdict, claim, what was measured, why."""
+    with files[0].open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            print(f"{row['verdict']:18} {row['claim']}: {row['text']}\n{'':18} "
+                  + "; ".join(words for words in (row["measured"], row["why"], row["decided by"]) if words))
+    print(files[0])
+
+
 def show_fidelity(args: argparse.Namespace) -> int:
     """Print and store one row a network, and one a classical method and case; 1 if one differs from its release."""
     chosen = [methods.card(name) for name in args.methods or methods.available()]
@@ -245,7 +257,9 @@ def estimate_responses(args: argparse.Namespace) -> int:
 
 
 def measure(args: argparse.Namespace) -> int:
-    """Commands run, report, complexity and refresh."""
+    """Commands run, report, complexity, refresh and claims."""
+    if args.command == "claims" and args.study in STUDIES:  # there it names the study, not only its report
+        args.profile, args.study = args.study, None
     kind = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
@@ -258,6 +272,9 @@ def measure(args: argparse.Namespace) -> int:
     if args.command == "report" and args.only:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
             print(path)
+        return 0
+    if args.command == "claims":
+        show_claims(render_artefact(chosen, jobs, args.results, args.reports, "claims"))
         return 0
     if args.command == "report":
         print(render_study(chosen, jobs, args.results, args.reports))

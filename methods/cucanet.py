@@ -351,7 +351,6 @@ def supports(srf: Tensor | None, bands: int, msi_bands: int) -> list[tuple[int, 
     year=2020,
     fidelity="release",
     source="danfenghong/ECCV2020_CUCaNet@cf8a1c2fe73588572e211069f921e1e223b34c11",
-    published={4: {"parameters": 3.0e6, "macs": 40.0e9, "seconds": 2070}},
     small={"iterations": 3, "width": 4, "endmembers": 8},
     note="Optimised anew for each image, for a fixed number of iterations; told the support of the SRF, not the PSF.",
 )

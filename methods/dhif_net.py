@@ -151,7 +151,6 @@ class DHIFNet(nn.Module):
     year=2022,
     fidelity="release",
     source="TaoHuang95/DHIF-Net@643436658109f65a78ee01191163eec88a6b4407",
-    published={4: {"parameters": 57.04e6, "macs": 13795e9}},
     count_reason="the published pair (fewer parameters, more operations) is met by no setting of the release",
     recipes={
         # The release's epoch is 20,000 random crops; its rate falls at epochs 1, 6, ..., 146 and is constant after.

@@ -205,7 +205,6 @@ class DualUNet(nn.Module):
     year=2022,
     fidelity="release",
     source="ming053l/S3RNet@5f572d00e7ca6a6ddaf3b994eb5cf9ec98364180 (flops_cal.ipynb)",
-    published={4: {"parameters": 2.97e6, "macs": 88.65e9}},
     count_reason="its notebook prints 7.33 M and 102.04 G; the published pair is of a smaller variant that is not public",
     recipes={"suite": Recipe(task=Supervised, trains=("dual-unet",))},
     small={"width": 32},

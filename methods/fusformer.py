@@ -121,7 +121,6 @@ class Fusformer(nn.Module):
     year=2022,
     fidelity="release",
     source="J-FHu/Fusformer@b075443ec51b958c6ae0f3cfc01eaf3a15ea7257",
-    published={4: {"parameters": 0.18e6, "macs": 11.74e9}},
     count_reason="the published figure also counts 4 operations a value of the layer normalisations",
     recipes={
         "release": Recipe(task=Supervised, trains=("fusformer",), lr=1e-3, schedule="step:200:0.1", epochs=1000,

@@ -308,7 +308,6 @@ class FusionMamba(nn.Module):
     year=2024,
     fidelity="release",
     source="PSRben/FusionMamba@6bd5cbd2c65b56c0d5820f91f25b5ea3d44d0945",
-    published={4: {"parameters": 21.68e6, "macs": 134.47e9}},
     count_reason="the published figure was made by a counter that skips projections applied as functions",
     recipes={"release": Recipe(task=Supervised, trains=("fusion-mamba",), lr=5e-4, schedule="step:200:0.5", epochs=500,
                                batch=32, crop=64, augment=())},

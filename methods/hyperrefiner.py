@@ -321,7 +321,6 @@ class Refinement(Task):
     year=2023,
     fidelity="release",
     source="zsspo/Fusion_HyperRefiner@c1630bd4c7459586e372965ac7e995f0ec9cae97",
-    published={4: {"parameters": 19.32e6, "macs": 94.37e9}},
     count_reason="the published parameters are those of width=128 without decoder; no setting gives the operations",
     recipes={
         # Whole patches (64/256 as on Chikusei). lr, decay and schedule are of all but the autoencoder: see

@@ -299,7 +299,6 @@ recipe = partial(Recipe, task=Phases, trains=("hyper-transformer",), lr=1e-4, we
     year=2022,
     fidelity="release",
     source="wgcban/HyperTransformer@b12f712cbf8e7c0e68008f9af01a5e5a6413c137",
-    published={4: {"parameters": 142.83e6, "macs": 343.96e9}},
     count_reason="no number of heads, MSI bands or LR pixels gives the published pair",
     recipes={"release": (recipe(stage="Pretraining", schedule="step:8000:0.1"),
                          recipe(stage="MultiScale", schedule="step:2000:0.1"))},

@@ -149,7 +149,6 @@ class MSSJFL(nn.Module):
     year=2021,
     fidelity="release",
     source="jx-mzc/MSSJFL@70bc88266e18c42bf0427ac4be8377eb654d3faf",
-    published={4: {"parameters": 16.33e6, "macs": 175.56e9}},
     count_reason="the published count takes the transposed convolution once per output pixel, 16 times what it does",
     recipes={
         # Patches of 10x10 to 12x12 LR pixels: 48x48 HR at ratio 4. The release's loader neither shuffles nor augments.

@@ -449,7 +449,6 @@ recipe = partial(Recipe, task=Distillation, trains=("psdnet",), optimizer="adam"
     year=2023,
     fidelity="release",
     source="Meiqi-Gong/PSDNet@dda8b2d317037bb925e75e6add3844df4918f1d4",
-    published={6: {"parameters": 3.155e6, "macs": 663.00e9}},
     count_reason="the published counts sum shared layers once per use, and transposed convolutions once per output pixel",
     recipes={"release": (recipe(stage="TrainTeacher", epochs=9), recipe(stage="TrainStudent", epochs=191))},
     small={"n_feat": 16},

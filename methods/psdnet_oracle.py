@@ -45,7 +45,6 @@ class ThreeImages(Task):
     year=2023,
     fidelity="release",
     source="Meiqi-Gong/PSDNet@dda8b2d317037bb925e75e6add3844df4918f1d4",
-    published={6: {"parameters": 3.155e6, "macs": 723.86e9}},
     count_reason="as the student's: shared layers once per use, transposed convolutions once per output pixel",
     recipes={"release": Recipe(task=ThreeImages, trains=("psdnet-oracle",), lr=5e-4, schedule="step:5:0.95", batch=8,
                                crop=256, augment=(), epochs=9)},

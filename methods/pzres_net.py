@@ -160,7 +160,6 @@ def spread(bands: int, count: int) -> tuple[int, ...]:
     year=2021,
     fidelity="release",
     source="ZHU-Zhiyu/PZRes-Net@39f103a19fd54cc765487389f14f90a23e5e96bf",
-    published={4: {"parameters": 40.15e6, "macs": 5262e9}},
     count_reason="the published counter met every layer under two names: parameters doubled, operations quadrupled",
     recipes={
         # Cosine from 1e-3 to 1e-5, stepped per iteration. The release chooses on its test images, after epoch 900.

@@ -122,7 +122,6 @@ recipe = partial(Recipe, trains=("qrcode",), optimizer="adam", lr=1e-4, schedule
     year=2024,
     fidelity="release",
     source="ming053l/HyFusion@71a11614dc6a7a24f0520c74364824e924c7d57c",
-    published={4: {"parameters": 41.88e6, "macs": 2231e9}},
     count_reason="the published network has an attention module that is not public, and takes a draft as third input",
     input_range=(-1.0, 1.0),
     recipes={"release": recipe(task=Supervised), "joint": recipe(task=JointSupervised)},

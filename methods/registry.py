@@ -98,8 +98,7 @@ class Method:
         told: ``"known"`` (the sensors' responses are told) or ``"blind"`` (they are not); empty for supervised methods.
         oracle: it looks at the reference HR-HSI; what it builds says so as well (:class:`Traits`).
         source: repository and commit the figures of ``fidelity`` come from.
-        published: figures of the paper by MSI band count: ``{4: {"parameters": 26.81e6, "macs": 941.77e9}}``.
-        count_reason: why a published count is missed by more than 1 %.
+        count_reason: why the count that papers print of it is missed by more than 1 %.
         input_range: value range of the network's own inputs and outputs; :func:`fuse` maps it.
         recipes: training recipes by name, the default first, a tuple where training has stages; empty for
             training-free methods.
@@ -116,7 +115,6 @@ class Method:
     told: str = ""
     oracle: bool = False
     source: str = ""
-    published: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     count_reason: str = ""
     input_range: tuple[float, float] = (0.0, 1.0)
     recipes: Mapping[str, Recipe | tuple[Recipe, ...]] = field(default_factory=dict)
@@ -168,8 +166,8 @@ _METHODS: dict[str, Method] = {}
 
 def register(
     name: str, family: str, *, paper: str, year: int, fidelity: str, told: str = "", oracle: bool = False, source: str = "",
-    published: Mapping[int, Mapping[str, float]] | None = None, count_reason: str = "",
-    input_range: tuple[float, float] = (0.0, 1.0), recipes: Mapping[str, Recipe | tuple[Recipe, ...]] | None = None,
+    count_reason: str = "", input_range: tuple[float, float] = (0.0, 1.0),
+    recipes: Mapping[str, Recipe | tuple[Recipe, ...]] | None = None,
     small: Mapping[str, Any] | None = None, note: str = "",
 ) -> Callable[[Callable], Callable]:
     """Decorator of a build function: add it to the registry as ``name``; the arguments fill its card (:class:`Method`).
@@ -183,8 +181,8 @@ def register(
             raise MethodError(f"method '{name}' is registered twice")
         if not name or set(name) - set("abcdefghijklmnopqrstuvwxyz0123456789-"):
             raise MethodError(f"method '{name}': names are of small letters, digits and hyphens")
-        _METHODS[name] = Method(name, family, build, paper, year, fidelity, told, oracle, source, published or {},
-                                count_reason, input_range, recipes or {}, small or {}, note)
+        _METHODS[name] = Method(name, family, build, paper, year, fidelity, told, oracle, source, count_reason,
+                                input_range, recipes or {}, small or {}, note)
         return build
 
     return add

@@ -235,8 +235,7 @@ def _build(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...], widt
     return S3RNet(decoder, unused)
 
 
-def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[int, ...],
-              published: dict[str, dict[int, dict[str, float]]]) -> None:
+def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[int, ...]) -> None:
     """Register the teacher and the student of one size; they are trained together, by one task."""
     pair = f"s3rnet-teacher{size}", f"s3rnet-student{size}"
     both = ("teacher/beba", "teacher/sam", "student/beba", "student/sam", "student/kd")
@@ -262,7 +261,7 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
         small={"width": 8, "depths": (1, 1, 1, 1)},
     )
 
-    @registered(pair[0], published=published["teacher"])
+    @registered(pair[0])
     def build_teacher(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...] = teacher_depths,
                       width: int = 86, growth: int | None = None, fusion: str = "ssawb",
                       attention: str = "release") -> S3RNet:
@@ -270,7 +269,7 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
 
     recipes = registered.keywords["recipes"] | {"alone": Recipe(task=WithoutTeacher, trains=(pair[1],))}
 
-    @registered(pair[1], published=published["student"], recipes=recipes,
+    @registered(pair[1], recipes=recipes,
                 note="its Z_hm stack is built but never run, in the release and here")
     def build_student(bands: int, msi_bands: int, ratio: int, depths: tuple[int, ...] = student_depths,
                       width: int = 86, growth: int | None = None, fusion: str = "ssawb",
@@ -278,12 +277,5 @@ def _register(size: str, teacher_depths: tuple[int, ...], student_depths: tuple[
         return _build(bands, msi_bands, ratio, depths, width, growth, fusion, attention, student=True)
 
 
-# Depths are (hm, mh, h, m). Published figures are thop's: convolutions only, truncated, dead parameters left out.
-_register("", (6, 6, 4, 4), (1, 4, 4, 1), {
-    "teacher": {4: {"parameters": 26.81e6, "macs": 941.77e9}},
-    "student": {4: {"parameters": 7.44e6, "macs": 144.77e9}},
-})
-_register("-large", (8, 8, 6, 6), (2, 4, 4, 4), {
-    "teacher": {4: {"parameters": 37.19e6, "macs": 1303.3e9}},
-    "student": {4: {"parameters": 11.34e6, "macs": 399.9e9}},
-})
+_register("", (6, 6, 4, 4), (1, 4, 4, 1))  # depths of (hm, mh, h, m)
+_register("-large", (8, 8, 6, 6), (2, 4, 4, 4))

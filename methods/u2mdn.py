@@ -224,7 +224,6 @@ def permutation(count: int, generator: torch.Generator, device: torch.device) ->
     year=2022,
     fidelity="described",
     source="yingutk/u2MDN@d54d9ac5 (TensorFlow, as described)",
-    published={4: {"parameters": 0.01e6, "seconds": 547}},
     small={"iterations": 3},
     note="Does not use that the images are registered; the release's shuffle leaves its mutual information without effect.",
 )

@@ -91,7 +91,6 @@ class U2Net(nn.Module):
     year=2023,
     fidelity="release",
     source="PSRben/U2Net@32e214c19b4b1dea72258b4da3157258f67612b9",
-    published={4: {"parameters": 265.15e6, "macs": 1931e9}},
     count_reason="the published size is no width of the release; this is its default, dim 32, in tiles of 64x64 HR pixels",
     recipes={"release": Recipe(task=Supervised, trains=("u2net",), lr=1e-3, schedule="step:100:0.5", epochs=500,
                                batch=16, crop=64, augment=(), drop_last=True)},

@@ -303,7 +303,6 @@ registered = partial(
     year=2018,
     fidelity="described",
     source="aicip/uSDN@d5ea85a5 (TensorFlow, as described)",
-    published={4: {"parameters": 0.006e6, "seconds": 28.8}},
     small={"hsi_iterations": 3, "init_iterations": 3, "iterations": 6},
 )
 

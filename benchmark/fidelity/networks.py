@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.complexity import multiply_adds
 from benchmark.fidelity.recordings import FOLDER, filled, inputs, probe, relative_difference
+from benchmark.published import COSTS, figures
 from benchmark.store import code_version
 from datasets.aviris_bands import KEPT_172
 from methods import card, create
@@ -111,13 +112,14 @@ def fidelity(methods: tuple[str, ...], folder: Path = FOLDER) -> Iterator[dict[s
     """One row a supervised method, as they are measured.
 
     A published figure is compared with parameters that take part and with convolutions and linear layers, which is what
-    the papers' counters see. It stands under the MSI band count that its paper's table uses.
+    the papers' counters see. Counted with the MSI bands that the published figure fits (:mod:`benchmark.published`).
     """
     recorded = cases(folder)
     for name in methods:
         method, case = card(name), recorded.get(name)
         difference = case.difference() if case else math.nan
-        msi_bands, published = next(iter(method.published.items()), (4, {}))
+        msi_bands, printed = next(((bands, cells) for bands, cells in figures(name).items() if COSTS[0] in cells), (4, {}))
+        published = {key: cell.value for key, cell in printed.items()}
         with torch.device("meta"):
             model = create(name, bands=BANDS, msi_bands=msi_bands)
         unused = trait(model, "unused")

@@ -14,6 +14,7 @@ from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.render import render, render_only
 from benchmark.page.section import Facts, Rows, Split
 from benchmark.plan import Job, PlanError, Study
+from benchmark.published import figures
 from benchmark.store import Held
 from methods import card
 from methods.registry import Recipe, near, told
@@ -98,8 +99,11 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                     ("Versions", versions(told_of))),
         marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
+        author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}
+        if study.dataset == "csakd-tiles" and study.dataset_options.get("lists", "authors") == "authors" else {},
         # The papers' figures are of the papers' networks: none stands beside one that the study builds otherwise.
-        published={method: card(method).published for method in study.methods if not study.arguments_of(method)},
+        published={method: printed for method in study.methods
+                   if not study.arguments_of(method) and (printed := figures(method))},
     )
 
 

@@ -20,7 +20,7 @@ from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.formats import KINDS, ranks, text_of, to_csv, to_html, to_latex, to_markdown
 from benchmark.page.plots import Plot
 from benchmark.page.section import Facts, Rows, Section, sections
-from benchmark.page.tables import Table
+from benchmark.page.tables import Listing, Table
 
 OWN_FILES = re.compile(r'href="((?:tables|figures)/[^"/]+)"')
 
@@ -122,11 +122,11 @@ def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Pa
 # ------------------------------------------------------------------------------------------------ the parts of the page
 
 
-def shown(made: Sequence[Table | Plot], study: str, files: dict[str, bytes]) -> str:
+def shown(made: Sequence[Table | Listing | Plot], study: str, files: dict[str, bytes]) -> str:
     """HTML of some tables or figures; their files are added to ``files``."""
     figures = [figure_html(plot, files) for plot in made if isinstance(plot, Plot)]
     lines = ['<div class="figures">\n' + "\n".join(figures) + "\n</div>"] if figures else []
-    for table in (one for one in made if isinstance(one, Table)):
+    for table in (one for one in made if not isinstance(one, Plot)):
         files[f"tables/{table.name}.csv"] = to_csv(table).encode()
         files[f"tables/{table.name}.md"] = to_markdown(table).encode()
         files[f"tables/{table.name}.tex"] = to_latex(table, study).encode()

@@ -11,6 +11,7 @@ import pandas as pd
 
 from benchmark.page.cells import Cell, cost_rows, score_cell
 from benchmark.protocol import Scenario
+from benchmark.published import Printed
 from benchmark.rows import CURVE, IDENTITY, SCORE
 
 NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
@@ -56,7 +57,8 @@ class Facts:
         damaged: jobs whose files cannot be read, with the reason.
         stale: jobs, with the parts of the code that have changed.
         missing: jobs that have not run, or not to their end.
-        published: method -> MSI band count -> what its paper prints.
+        author_lists: split -> tiles, where the study reads the authors' own lists.
+        published: method -> MSI band count -> column -> what the papers print of it without noise.
     """
 
     study: str
@@ -78,7 +80,8 @@ class Facts:
     damaged: tuple[str, ...] = ()
     stale: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
-    published: Mapping[str, Mapping[int, Mapping[str, float]]] = field(default_factory=dict)
+    author_lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    published: Mapping[str, Mapping[int, Mapping[str, Printed]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -69,6 +69,17 @@ class Table:
     unranked: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A table of words: nothing in it is ranked or rounded."""
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
 METRIC_COLUMNS = {key: Column(key, metric.label, metric.unit, {"higher": "up", "lower": "down"}[metric.better],
                               metric.decimals) for key, metric in METRICS.items()}
 MAIN_METRICS = ("psnr_db", "sam_deg", "rmse")  # of the papers' tables
@@ -81,7 +92,7 @@ COUNTS = (
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
 # what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
 PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
-             "macs_conv": "macs", "seconds_median": "seconds", "peak_memory_mb": "peak_memory_mb"}
+             "macs_conv": "macs", "seconds_median": "seconds", "peak_memory_mb": "memory_mb"}
 FIDELITY = (
     Column("golden_difference", "Golden difference", "1e-6", "", None, 1e-6),
     Column("parameters_used", "Params used", "M", "", 3, 1e6),
@@ -140,12 +151,14 @@ def accuracy(section: Section) -> list[Table]:
         cells |= {column.key: cost_cell(section.costs.get((msi_bands, method)), column.key) for column in COUNTS}
         cells |= {timing.column.key: timing.cell(section, msi_bands, method) for timing in timings}
         printed = facts.published.get(method, {}).get(msi_bands, {})
-        cells |= {f"{key}_published": Cell(float(printed[name])) for key, name in PUBLISHED.items() if name in printed}
+        cells |= {f"{key}_published": Cell(printed[name].value, notes=tuple(
+            f"in print: {defect.what}".rstrip(".") for defect in printed[name].defects))
+            for key, name in PUBLISHED.items() if name in printed}
         lines[msi_bands, method] = cells
     columns = _with_published([*shown, *COUNTS, *(timing.column for timing in timings)],
                               {key for cells in lines.values() for key in cells})
     words = ["Clean scenes: quality and cost."]
-    words += ["Published: as printed in the papers, measured there on other scenes and machines."] if any(
+    words += ["Published: as printed in the papers, measured there on other scenes and machines, one run each."] if any(
         column.published for column in columns) else []
     if len(costs):
         lr, hr = sides(costs)
@@ -176,7 +189,9 @@ def _with_published(measured: Sequence[Column], there: set[str]) -> list[Column]
     for base, column in zip(bases, measured):
         columns.append(column)
         if last[base] is column and f"{base}_published" in there:
-            columns.append(replace(column, key=f"{base}_published", label="published", better="", published=True))
+            decimals = 3 if base in MAIN_METRICS else column.decimals  # as the papers print them
+            columns.append(replace(column, key=f"{base}_published", label="published", better="", published=True,
+                                   decimals=decimals))
     return columns
 
 

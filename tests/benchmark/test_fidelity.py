@@ -73,8 +73,8 @@ class Mini(nn.Module):
         return self.mix(hr_msi) ** self.power
 
 
-@register("mini", "supervised", paper="none", year=2026, fidelity="release", published={4: {"parameters": 1.0}},
-          count_reason="a test", recipes={"own": Recipe(Supervised, ("mini",))})
+@register("mini", "supervised", paper="none", year=2026, fidelity="release", count_reason="a test",
+          recipes={"own": Recipe(Supervised, ("mini",))})
 def build(bands: int, msi_bands: int, power: int = 1) -> Mini:
     return Mini(bands, msi_bands, power)
 '''

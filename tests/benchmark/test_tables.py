@@ -13,6 +13,7 @@ from benchmark.page.cells import NO_ROW, NOT_RECORDED, Cell
 from benchmark.page.section import Facts, Rows, Split, sections
 from benchmark.page.tables import Column, Row, Table
 from benchmark.protocol import CLEAN, noise
+from benchmark.published import Defect, Printed
 
 INF = math.inf
 METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")
@@ -209,7 +210,9 @@ def test_average_takes_only_seeds_that_have_every_level():
 
 def test_published_figures_stand_beside_measured_ones_only_where_there_are_any():
     rows, costs = [row("net", 30.0), row("gsa", 20.0)], [cost("net")]
-    published = {"net": {4: {"psnr_db": 47.1, "macs": 144.77e9, "parameters": 7.44e6}}, "absent": {4: {"sam_deg": 1.0}}}
+    defect = Defect("cut", "number", (), "Cut, not rounded.", {})
+    published = {"net": {4: {"psnr_db": Printed(47.123), "macs": Printed(144.77e9),
+                             "parameters": Printed(7.44e6, "7.44M", (defect,))}}, "absent": {4: {"sam_deg": Printed(1.0)}}}
     table = tables.accuracy(section(rows, costs, published=published))[0]
     keys = [column.key for column in table.columns]
     assert [key for key in keys if key.endswith("_published")] == [
@@ -217,8 +220,10 @@ def test_published_figures_stand_beside_measured_ones_only_where_there_are_any()
     assert keys[:2] == ["psnr_db", "psnr_db_published"]
     line, gsa = formats.to_markdown(table).splitlines()[2:4]
     assert gsa.startswith("| 4 | gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
-    assert line.startswith("| 4 | net | **30.00** | 47.1 |")
-    assert "| 8.749 | 7.450 | 7.44 | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
+    assert line.startswith("| 4 | net | **30.00** | 47.123 |")  # as printed
+    assert "| 8.749 | 7.450 | 7.44<sup>a</sup> | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
+    assert "<sup>a</sup> in print: Cut, not rounded" in formats.to_markdown(table)
+    assert [key for (_, j) in formats.ranks(table) if (key := keys[j]).endswith("_published")] == []
     assert "published" not in formats.to_markdown(tables.accuracy(section(rows, costs))[0])
 
 
@@ -371,7 +376,7 @@ def test_what_is_optimised_for_each_image_is_timed_where_it_is_scored():
 def test_a_printed_time_stands_once_behind_those_of_all_machines():
     rows = [row("gsa", 1.0), row("cucanet", 1.0)]
     costs = [cost("gsa"), cost("gsa", device="cuda"), cost("cucanet", seconds_median=math.nan)]
-    table = tables.accuracy(section(rows, costs, published={"cucanet": {4: {"seconds": 2070}}}))[0]
+    table = tables.accuracy(section(rows, costs, published={"cucanet": {4: {"seconds": Printed(2070.0)}}}))[0]
     keys = [column.key for column in table.columns if column.key.startswith("seconds")]
     assert keys == ["seconds_median@cpu-float32", "seconds_median@cuda-float32", "seconds_median_published"]
     assert cells(table, "seconds_median_published")[4, "cucanet"].value == 2070
