@@ -95,8 +95,8 @@ def heads(table: Table) -> list[tuple[str, str]]:
 
 
 def full_caption(table: Table) -> str:
-    """The caption, with the legend of the marks."""
-    return f"{table.caption} {legend(table)}".strip()
+    """What the files of a table say below it: its line, the legend of the marks, and the conditions."""
+    return " ".join(words for words in (table.caption, table.conditions, legend(table)) if words)
 
 
 def to_csv(table: Table) -> str:
@@ -173,7 +173,7 @@ def tex(text: str) -> str:
 
 
 def to_html(table: Table) -> str:
-    """A table in its own scrolling box, with caption, footnotes and links to its files."""
+    """A table in its own scrolling box, with its line, footnotes and links to its files."""
     letters, place = footnotes(table), ranks(table)
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
                    + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
@@ -183,22 +183,32 @@ def to_html(table: Table) -> str:
     for i, row in enumerate(table.rows):
         if row.msi_bands != panel:
             panel = row.msi_bands
-            lines.append(f'<tr><th class="panel" scope="rowgroup">{panel} MSI bands</th>'
-                         f'<td class="panel" colspan="{len(row.cells)}"></td></tr>')
+            lines.append(f'<tr class="panel"><th scope="rowgroup">{panel} MSI bands</th>'
+                         f'<td colspan="{len(row.cells)}"></td></tr>')
         texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
                         for j, (cell, column) in enumerate(zip(row.cells, table.columns)))
         mark = f" <small>{escape(row.mark)}</small>" if row.mark else ""
         lines.append(f'<tr><th scope="row">{escape(row.method)}{mark}</th>{texts}</tr>')
-    notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
-                    for note, letter in letters.items())
-    links = " · ".join(f'<a href="tables/{table.name}.{kind}">{word}</a>'
-                       for kind, word in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX")))
-    return "\n".join([
+    return "\n".join(part for part in [
         f'<h4 id="{table.name}">{escape(table.title)}</h4>',
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>',
-        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>",
-        "</table></div>", f'<p class="caption">{escape(full_caption(table))} {links}</p>',
-        *([f'<ul class="notes">{notes}</ul>'] if notes else [])])
+        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>", "</table></div>",
+        f'<p class="caption">{escape(table.caption)} {links(table)}</p>',
+        notes_html(table, letters)] if part)
+
+
+def links(table: Table) -> str:
+    """Links to the conditions and to the files of a table."""
+    files = (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
+    return " · ".join(['<a href="#conditions">Conditions</a>',
+                       *(f'<a href="tables/{table.name}.{kind}">{word}</a>' for kind, word in files)])
+
+
+def notes_html(table: Table, letters: Mapping[str, str]) -> str:
+    """The footnotes of a table, by their letters."""
+    notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
+                    for note, letter in letters.items())
+    return f'<ul class="notes">{notes}</ul>' if notes else ""
 
 
 def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str], name: str) -> str:
