@@ -43,9 +43,11 @@ def _card(whole: Section, splits: Sequence[Section], method: str, figures: Seque
         entries += [("Fidelity", fidelity_words(whole, method)), ("Counts", card.count_reason)]
     entries += [(f"Cost, {bands} MSI bands", _costs(whole, bands, method)) for bands in whole.facts.msi_bands]
     told = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in entries if words)
-    drawn = " · ".join(f'<a href="#{anchor}">{escape(words)}</a>' for anchor, words in figures)
+    drawn = "".join(f'<li><a href="#{anchor}">{escape(words)}</a></li>' for anchor, words in figures)
+    folded = (f"<details class=drawn><summary>Drawn in {len(figures)} figure{'s' if len(figures) > 1 else ''}</summary>"
+              f"<ul>{drawn}</ul></details>") if drawn else ""
     return (f'<article class="card" id="method-{slug_of(method)}"><h3>{escape(method)}</h3><dl>{told}</dl>'
-            f"{_scores(whole, splits, method)}{f'<p class=drawn>Drawn in: {drawn}</p>' if drawn else ''}</article>")
+            f"{_scores(whole, splits, method)}{folded}</article>")
 
 
 def _costs(whole: Section, msi_bands: int, method: str) -> str:

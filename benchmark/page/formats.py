@@ -18,8 +18,12 @@ KINDS = {  # what is ranked with its like alone, and the word for it in a legend
     "blind": "blind (not told the responses)",
     "trained": "trained on other scenes",
 }
+GREEK = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+         "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega")
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "±": r"$\pm$", "∞": r"$\infty$",
+       "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "−": "$-$", "→": r"$\rightarrow$",
+       **{letter: rf"$\{name}$" for name, letter in zip(GREEK, "αβγδεζηθικλμνξπρστυφχψω")},
        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 MARKDOWN = {letter: f"\\{letter}" for letter in "\\`*|<>[]"}
 

@@ -66,7 +66,7 @@ def board_html(table: Table, whole: Section, splits: Sequence[Section]) -> str:
         _controls(whole), f'<div class="{boxes}">{switch}',
         '<div class="scroll board" tabindex="0" role="region" aria-label="Leaderboard"><table id="board">',
         _head(table, splits), *bodies, "</table></div></div>",
-        f'<p class="caption">{escape(table.caption)} {links(table)}</p>',
+        f'<p class="caption">{escape(" ".join([table.caption, *table.unranked]))} {links(table)}</p>',
         notes_html(table, letters)])
 
 

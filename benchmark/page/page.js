@@ -48,7 +48,7 @@ if (board) {
     }
     count.textContent = `${names.size} method${names.size === 1 ? "" : "s"}`;
   };
-  filters.forEach((one) => one.addEventListener("input", filter));
+  filters.forEach((one) => one.addEventListener(one.tagName === "SELECT" ? "change" : "input", filter));
   document.querySelector(".controls").addEventListener("submit", (event) => event.preventDefault());
 }
 

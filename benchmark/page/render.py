@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -219,7 +220,7 @@ def conditions(whole: Section, splits: Sequence[Section], board: Table) -> str:
     """Under which conditions all numbers of the page stand, once."""
     facts = whole.facts
     said = [*((section.title, section.conditions().replace(f" {protocol_words(facts)};", "")) for section in splits),
-            ("Protocol", protocol_words(facts)), ("Marks", legend(board))]
+            ("Protocol", protocol_words(facts)), ("Marks", legend(replace(board, unranked=())))]
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in [*said, *facts.conditions] if words)
     others = [one for one in facts.statements if one not in facts.labels]
     statements = "".join(f"<li>{escape(one)}</li>" for one in others)
