@@ -18,7 +18,7 @@ from benchmark.page.formats import text_of
 from benchmark.page.plots import COLOURS, MARKERS, Curves, styles
 
 WIDTH, HEIGHT = 480.0, 290.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 40.0  # room around the axes
+LEFT, RIGHT, TOP, BOTTOM = 56.0, 10.0, 12.0, 40.0  # room around the axes
 DASHES = {"-": "", "--": "7 3", "-.": "7 3 1.5 3", ":": "2 3"}
 SHAPES = {  # matplotlib's markers by their letter, in a square of 10 around the origin
     "o": "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
