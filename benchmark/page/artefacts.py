@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchmark.page import plots, tables
-from benchmark.page.claims import claims
+from benchmark.page import plots, tables, training
 from benchmark.page.plots import Plot
 from benchmark.page.section import Section
-from benchmark.page.tables import Listing, Table
+from benchmark.page.tables import Table
 
-Made = Sequence[Table | Listing | Plot]
+Made = Sequence[Table | Plot]
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,8 @@ ARTEFACTS: dict[str, Artefact] = {
     "metrics": Artefact("Quality and cost", "clean scenes: every metric", tables.all_metrics),
     "noise-curves": Artefact("Robustness to noise", "PSNR and SAM against SNR", plots.noise_curves, "with noise scenarios"),
     "noise": Artefact("Robustness to noise", "quality by SNR, one table a metric", tables.robustness, "with noise scenarios"),
-    "training": Artefact("Training", "losses and validation scores", plots.training, "with trained methods", of_study=True),
+    "training": Artefact("Training", "losses and validation scores", training.training, "with trained methods", of_study=True),
     "fidelity": Artefact("Fidelity to the releases", "networks against their releases", tables.fidelity, of_study=True),
     "recorded": Artefact("Fidelity to the releases", "training-free methods against toolboxes", tables.recorded,
                          of_study=True),
-    "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", claims, of_study=True),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pandas as pd
 from benchmark import rows as tables_of_rows
 from benchmark import store
 from benchmark.page.artefacts import ARTEFACTS
+from benchmark.page.index import write_index
 from benchmark.page.render import render, render_only
 from benchmark.page.section import Facts, Rows, Split
 from benchmark.plan import Job, PlanError, Study
@@ -26,7 +28,7 @@ SPLIT_WORDS = {
 
 
 def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) -> Path:
-    """Render ``reports/<study>/index.html`` from the rows there are, holes shown as holes.
+    """Render ``reports/<study>/index.html`` from the rows there are, holes shown as holes, and the index of all pages.
 
     Args:
         study: what the report should show.
@@ -41,7 +43,9 @@ def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) ->
         StoreError: the reports folder cannot be written.
     """
     rows = rows_of(study, jobs, results)
-    return render(reports / study.name, facts_of(study, jobs, results, rows), rows)
+    page = render(reports / study.name, facts_of(study, jobs, results, rows), rows)
+    write_index(reports)
+    return page
 
 
 def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path, name: str) -> list[Path]:
@@ -93,10 +97,11 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         splits=tuple(Split(study.dataset, split, tuple(study.data.entries(split)),
                            SPLIT_WORDS.get((study.dataset, split), "")) for split in study.splits),
         protocol=study.protocol.name, digest=study.protocol.digest,
-        statements=(*budget_statements(budgets), *built_statements(study), *study.statements),
+        statements=(*budget_statements(budgets), *built_statements(study), *study.statements), labels=study.statements,
         conditions=(("Data", data_words(study)), *training_conditions(study, jobs, held, trained),
                     (f"Protocol {study.protocol.name}", study.protocol.describe()), ("Devices", ", ".join(devices)),
                     ("Versions", versions(told_of))),
+        cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
         marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
         author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}

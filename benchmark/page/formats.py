@@ -10,7 +10,7 @@ from html import escape
 
 from benchmark.page.cells import Cell
 from benchmark.page.section import slug_of
-from benchmark.page.tables import Column, Listing, Row, Table
+from benchmark.page.tables import Column, Row, Table
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 KINDS = {  # what is ranked with its like alone, and the word for it in a legend
@@ -18,8 +18,12 @@ KINDS = {  # what is ranked with its like alone, and the word for it in a legend
     "blind": "blind (not told the responses)",
     "trained": "trained on other scenes",
 }
+GREEK = ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa", "lambda", "mu", "nu", "xi",
+         "pi", "rho", "sigma", "tau", "upsilon", "phi", "chi", "psi", "omega")
 TEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
        "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "—": "---", "±": r"$\pm$", "∞": r"$\infty$",
+       "≤": r"$\leq$", "≥": r"$\geq$", "≈": r"$\approx$", "−": "$-$", "→": r"$\rightarrow$",
+       **{letter: rf"$\{name}$" for name, letter in zip(GREEK, "αβγδεζηθικλμνξπρστυφχψω")},
        "↑": r"$\uparrow$", "↓": r"$\downarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 MARKDOWN = {letter: f"\\{letter}" for letter in "\\`*|<>[]"}
 
@@ -95,17 +99,12 @@ def heads(table: Table) -> list[tuple[str, str]]:
 
 
 def full_caption(table: Table) -> str:
-    """The caption, with the legend of the marks."""
-    return f"{table.caption} {legend(table)}".strip()
+    """What the files of a table say below it: its line, the legend of the marks, and the conditions."""
+    return " ".join(words for words in (table.caption, table.conditions, legend(table)) if words)
 
 
-def to_csv(table: Table | Listing) -> str:
+def to_csv(table: Table) -> str:
     """Raw numbers in full precision, one value a field, a hole empty."""
-    if isinstance(table, Listing):
-        held = io.StringIO()
-        csv.writer(held, lineterminator="\n").writerows([table.columns, *table.rows])
-        return held.getvalue()
-
     def raw(value: float, column: Column) -> str:
         whole = column.scale > 1 and math.isfinite(value) and value == int(value)
         return "" if math.isnan(value) else str(int(value)) if whole else repr(float(value))
@@ -121,11 +120,8 @@ def to_csv(table: Table | Listing) -> str:
     return out.getvalue()
 
 
-def to_markdown(table: Table | Listing) -> str:
+def to_markdown(table: Table) -> str:
     """A pipe table, its caption and footnotes."""
-    if isinstance(table, Listing):
-        lined = [table.columns, ["---"] * len(table.columns), *([markdown(text) for text in row] for row in table.rows)]
-        return "\n".join([*("| " + " | ".join(line) + " |" for line in lined), "", markdown(table.caption)]) + "\n"
     letters, place = footnotes(table), ranks(table)
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
@@ -145,17 +141,8 @@ def markdown(text: str) -> str:
     return "".join(MARKDOWN.get(letter, letter) for letter in text)
 
 
-def to_latex(table: Table | Listing, study: str) -> str:
-    """A booktabs table, shrunk only where it is wider than the page; words in columns of one width, over several pages."""
-    if isinstance(table, Listing):
-        width = f"{0.98 / len(table.columns):.3f}"
-        head = " & ".join(tex(name) for name in table.columns)
-        return "\n".join([
-            r"% needs \usepackage{array,booktabs,longtable}", r"{\tiny\setlength{\tabcolsep}{2pt}",
-            rf"\begin{{longtable}}{{*{{{len(table.columns)}}}{{>{{\raggedright\arraybackslash}}p{{{width}\linewidth}}}}}}",
-            rf"\caption{{{tex(table.caption)}}} \label{{tab:{slug_of(study)}-{table.name}}} \\",
-            rf"\toprule {head} \\ \midrule \endhead \bottomrule \endfoot",
-            *(" & ".join(tex(text) for text in row) + r" \\" for row in table.rows), r"\end{longtable}}"]) + "\n"
+def to_latex(table: Table, study: str) -> str:
+    """A booktabs table, shrunk only where it is wider than the page."""
     letters, place = footnotes(table), ranks(table)
     marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", 0: "{}"}
     labels = []
@@ -189,10 +176,8 @@ def tex(text: str) -> str:
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
-def to_html(table: Table | Listing) -> str:
-    """A table in its own scrolling box, with caption, footnotes and links to its files."""
-    if isinstance(table, Listing):
-        return listing_html(table)
+def to_html(table: Table) -> str:
+    """A table in its own scrolling box, with its line, footnotes and links to its files."""
     letters, place = footnotes(table), ranks(table)
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
                    + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
@@ -202,39 +187,32 @@ def to_html(table: Table | Listing) -> str:
     for i, row in enumerate(table.rows):
         if row.msi_bands != panel:
             panel = row.msi_bands
-            lines.append(f'<tr><th class="panel" scope="rowgroup">{panel} MSI bands</th>'
-                         f'<td class="panel" colspan="{len(row.cells)}"></td></tr>')
+            lines.append(f'<tr class="panel"><th scope="rowgroup">{panel} MSI bands</th>'
+                         f'<td colspan="{len(row.cells)}"></td></tr>')
         texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
                         for j, (cell, column) in enumerate(zip(row.cells, table.columns)))
         mark = f" <small>{escape(row.mark)}</small>" if row.mark else ""
         lines.append(f'<tr><th scope="row">{escape(row.method)}{mark}</th>{texts}</tr>')
-    notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
-                    for note, letter in letters.items())
-    links = links_html(table.name)
-    return "\n".join([
+    return "\n".join(part for part in [
         f'<h4 id="{table.name}">{escape(table.title)}</h4>',
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>',
-        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>",
-        "</table></div>", f'<p class="caption">{escape(full_caption(table))} {links}</p>',
-        *([f'<ul class="notes">{notes}</ul>'] if notes else [])])
+        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>", "</table></div>",
+        f'<p class="caption">{escape(table.caption)} {links(table)}</p>',
+        notes_html(table, letters)] if part)
 
 
-def listing_html(listing: Listing) -> str:
-    """A table of words in its own scrolling box, with caption and links to its files."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in listing.columns)
-    lines = [f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(text)}</td>" for text in row[1:]) + "</tr>"
-             for row in listing.rows]
-    return "\n".join([
-        f'<h4 id="{listing.name}">{escape(listing.title)}</h4>',
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(listing.title)}"><table class="words">',
-        f"<thead><tr>{head}</tr></thead>", "<tbody>", *lines, "</tbody>", "</table></div>",
-        f'<p class="caption">{escape(listing.caption)} {links_html(listing.name)}</p>'])
+def links(table: Table) -> str:
+    """Links to the conditions and to the files of a table."""
+    files = (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
+    return " · ".join(['<a href="#conditions">Conditions</a>',
+                       *(f'<a href="tables/{table.name}.{kind}">{word}</a>' for kind, word in files)])
 
 
-def links_html(name: str) -> str:
-    """To the files of a table."""
-    return " · ".join(f'<a href="tables/{name}.{kind}">{word}</a>'
-                      for kind, word in (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX")))
+def notes_html(table: Table, letters: Mapping[str, str]) -> str:
+    """The footnotes of a table, by their letters."""
+    notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
+                    for note, letter in letters.items())
+    return f'<ul class="notes">{notes}</ul>' if notes else ""
 
 
 def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str], name: str) -> str:

@@ -11,21 +11,19 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import matplotlib as mpl
-import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import NullFormatter
 
 from benchmark.page.cells import Cell
-from benchmark.page.section import Section, protocol_words, said
+from benchmark.page.section import Section
 from benchmark.page.tables import METRIC_COLUMNS, TARGETS, Column
-from benchmark.protocol import Scenario
+from benchmark.protocol import CLEAN, Scenario
+from methods import available
 
 # Okabe and Ito's colours without yellow, which is too light on white; colour and marker counts share no factor, so
 # 63 methods differ in at least one of them
@@ -37,25 +35,53 @@ STYLE: Any = {"font.size": 10, "axes.axisbelow": True, "axes.grid": True, "grid.
               "legend.fontsize": 9, "lines.linewidth": 1.6, "lines.markersize": 5.5, "pdf.fonttype": 42,
               "savefig.dpi": 150, "figure.dpi": 150}
 WIDTH = 4.8  # inches: at the width of a phone the letters are still about ten pixels high
-TERMS = {"loss": "total loss", "l1": "L1 loss", "beba": "BEBA loss", "sam": "SAM loss", "kd": "feature KD",
-         "output": "output L1"}  # logged quantity -> label of its panel; others are drawn under their own names
-OTHERS = (  # file name, title, quantity, label
-    ("val-psnr", "Validation PSNR", "val_psnr_db", "validation PSNR (dB)"),
-    ("val-sam", "Validation SAM", "val_sam_deg", "validation SAM (deg)"),
-    ("lr", "Learning rate", "lr", "learning rate"),
-)
-MANY = 8  # methods in one panel, above which it is a figure of its own
-PANELS = 6  # in one figure
+IN_COLOUR = 10  # methods of one figure; the others are thin and grey
+ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour where they are drawn: what others are read against
+GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The cells that a figure of lines draws; the page draws them again as lines that answer.
+
+    Args:
+        axis: what the ticks are, with its unit.
+        column: what the cells are.
+        ticks: place on the axis and its words, from left to right.
+        cells: of each method that has any, one a tick.
+        coloured: methods in colour; the others are grey.
+    """
+
+    axis: str
+    column: Column
+    ticks: tuple[tuple[float, str], ...]
+    cells: Mapping[str, tuple[Cell, ...]]
+    coloured: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure and what is said about it."""
+    """A figure and what is said about it.
+
+    Args:
+        name: of its files.
+        title: what it is, in a few words.
+        caption: one line, all that the page says below it.
+        figure: as it is drawn in its files.
+        notes: what must be said of single methods of it.
+        conditions: what its files say behind caption and notes, and the page once for all figures.
+        alt: what a reader sees in it: who leads, and from where to where values go; empty: the title.
+        curves: the cells of its lines, where the page should draw them itself.
+    """
 
     name: str
     title: str
     caption: str
     figure: Figure
+    notes: str = ""
+    conditions: str = ""
+    alt: str = ""
+    curves: Curves | None = None
 
 
 @contextmanager
@@ -68,9 +94,32 @@ def own_style() -> Iterator[None]:
 
 
 def styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Colour, marker and dashes of each method, by its place in the sorted list."""
+    """Colour, marker and dashes of each method: the same on every page, since they follow from its place in the registry.
+
+    What is not registered, as a variant, has the places behind, by name.
+    """
+    registered = available()
+    places = [*registered, *sorted(set(methods) - set(registered))]
     return {method: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)],
-                     "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]} for i, method in enumerate(sorted(methods))}
+                     "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
+            for i, method in enumerate(places) if method in methods}
+
+
+def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, ...]:
+    """Which methods of a figure are in colour: all of few, else those of :data:`ALWAYS` and the best of the others.
+
+    Args:
+        drawn: methods of the figure.
+        quality: of each, greater is better; it may be missing or NaN.
+    """
+    if len(drawn) <= IN_COLOUR:
+        return tuple(drawn)
+    def worth(method: str) -> float:
+        value = quality.get(method, math.nan)
+        return -math.inf if math.isnan(value) else value
+
+    order = sorted(drawn, key=lambda method: (method not in ALWAYS, -worth(method)))
+    return tuple(method for method in drawn if method in order[:IN_COLOUR])
 
 
 def noise_curves(section: Section) -> list[Plot]:
@@ -81,38 +130,65 @@ def noise_curves(section: Section) -> list[Plot]:
 
 
 def _noise_curve(section: Section, target: str, levels: Sequence[Scenario], column: Column, msi_bands: int) -> Plot:
-    facts = section.facts
-    look, words = styles(facts.methods), TARGETS.get(target, f"noise on {target}")
-    at = _places(levels)
+    facts, words, at = section.facts, TARGETS.get(target, f"noise on {target}"), _places(levels)
     cells = {method: [(at[level], section.score(level, msi_bands, method, column.key)) for level in levels]
              for method in facts.methods}
     drawn = [method for method in facts.methods if any(math.isfinite(cell.value) for _, cell in cells[method])]
+    chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in drawn})
+    look = styles(facts.methods) | {method: GREY for method in drawn if method not in chosen}
     seeds = any(len(cell.by_seed) > 1 for own in cells.values() for _, cell in own)
     with own_style():
-        figure, (axes,) = _canvas(1, 2.9, drawn)
+        figure, (axes,) = canvas(1, 2.9, drawn, chosen)
         for method in drawn:
             noisy = [(x, cell) for level, (x, cell) in zip(levels, cells[method]) if math.isfinite(level.snr_db)]
             clean = [(x, cell) for level, (x, cell) in zip(levels, cells[method]) if math.isinf(level.snr_db)]
+            banded = None if method not in chosen else "sd" if seeds else "se"
             for i, part in enumerate(_unbroken(noisy)):
-                _line(axes, part, seeds, method if i == 0 else "_" + method, look[method])
+                _line(axes, part, banded, method if i == 0 else "_" + method, look[method])
             for part in _unbroken(clean):
-                _line(axes, part, seeds, "_clean " + method, {**look[method], "linestyle": "none"})
+                apart = {"marker": "_", "markersize": 4.0} if method not in chosen else {}
+                _line(axes, part, banded, "_clean " + method, {**look[method], **apart, "linestyle": "none"})
         ticks = sorted((x, "clean" if math.isinf(level.snr_db) else f"{level.snr_db:g}") for level, x in at.items())
         axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
         if any(math.isinf(level.snr_db) for level in levels):
             axes.axvline((ticks[-1][0] + ticks[-2][0]) / 2, color="#999999", linewidth=0.8, linestyle=":", label="_break")
         axes.set_xlabel("SNR (dB)")
         axes.set_ylabel(f"{column.label} ({column.unit})")
-        axes.set_title(_plain(f"{section.title}\n{msi_bands} MSI bands, {words}"), fontsize=10)
-        _legend(figure, axes, drawn, look)
-    said_of = _notes({method: [cell for _, cell in own] for method, own in cells.items()})
-    title = f"{column.label} against SNR, {msi_bands} MSI bands"
-    name = f"{section.slug}-noise-{target.replace('_', '-')}-{column.key.split('_')[0]}-msi{msi_bands}"
+        axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands, {words}"), fontsize=10)
+        legend(figure, axes, drawn, look, chosen)
+    by_x = {method: dict(own) for method, own in cells.items() if method in drawn}
+    curves = Curves("SNR (dB)", column, tuple(ticks),
+                    {method: tuple(own[x] for x, _ in ticks) for method, own in by_x.items()}, chosen)
     images = max((len(cell.means) for own in cells.values() for _, cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    caption = [f"{column.label} against SNR, {words}, {msi_bands} MSI bands.", band, said_of, section.caption()]
-    return Plot(name, title, " ".join(part for part in caption if part), figure)
+    notes = [thinned(drawn, chosen), band, _notes({method: [cell for _, cell in own] for method, own in cells.items()})]
+    return Plot(f"{section.slug}-noise-{target.replace('_', '-')}-{column.key.split('_')[0]}-msi{msi_bands}",
+                f"{column.label} against SNR, {msi_bands} MSI bands",
+                f"{column.label} against SNR, {words}, {msi_bands} MSI bands.", figure, " ".join(filter(None, notes)),
+                section.caption(), alt_of(curves), curves)
+
+
+def alt_of(curves: Curves) -> str:
+    """Which method leads, and from where to where values go, at the first and the last tick."""
+    column, parts = curves.column, []
+    for k, (_, words) in {0: curves.ticks[0], len(curves.ticks) - 1: curves.ticks[-1]}.items():
+        values = {method: own[k].value for method, own in curves.cells.items() if math.isfinite(own[k].value)}
+        if values:
+            low, high = min(values.values()), max(values.values())
+            best = (min if column.better == "down" else max)(values, key=values.__getitem__)
+            at = words if words == "clean" else f"{words} {curves.axis.rpartition('(')[2].rstrip(')')}"
+            parts.append(f"at {at} {best} leads {len(values)} methods from {low:.{column.decimals or 1}f} "
+                         f"to {high:.{column.decimals or 1}f}")
+    shown = "; ".join(parts) or "no rows yet"
+    return f"{column.label} ({column.unit}) against {curves.axis}: {shown}."
+
+
+def thinned(drawn: Sequence[str], chosen: Sequence[str], best: str = "on clean scenes") -> str:
+    """What the grey lines of a figure are, where there are any."""
+    left = len(drawn) - len(chosen)
+    return f"In colour: the best {best} and {', '.join(m for m in ALWAYS if m in chosen) or 'no baseline'}; " \
+           f"in grey: {left} others." if left else ""
 
 
 def _places(levels: Sequence[Scenario]) -> dict[Scenario, float]:
@@ -133,14 +209,14 @@ def _unbroken(points: Sequence[tuple[float, Cell]]) -> list[list[tuple[float, Ce
     return [part for part in parts if part]
 
 
-def _line(axes: Axes, points: Sequence[tuple[float, Cell]], seeds: bool, label: str, look: Mapping[str, Any]) -> None:
-    """A stretch of a line with its band, over seeds or over images."""
-    values = [(x, value) for x, cell in points
-              for value in ([mean for _, mean in cell.by_seed] if seeds else cell.means)]
-    _mean_line(axes, values, "sd" if seeds else "se", label, look)
+def _line(axes: Axes, points: Sequence[tuple[float, Cell]], error: str | None, label: str, look: Mapping[str, Any]) -> None:
+    """A stretch of a line with its band, over seeds (``"sd"``) or over images (``"se"``), or without one."""
+    values = [(x, value) for x, cell in points for value in
+              (cell.means if error == "se" else [mean for _, mean in cell.by_seed] if error == "sd" else [cell.value])]
+    mean_line(axes, values, error, label, look)
 
 
-def _mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str, label: str, look: Mapping[str, Any],
+def mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str | None, label: str, look: Mapping[str, Any],
                **words: Any) -> None:
     """Mean of the values at each x, and the band of that error (``"sd"`` or ``"se"``) where there are several."""
     looks = {**look, "linestyle": "None"} if look["linestyle"] == "none" else dict(look)
@@ -148,7 +224,7 @@ def _mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str, la
     points = len({x for x, _ in values})
     several = len(values) > points
     band = {"err_style": "bars"} if points == 1 else {"err_kws": {"alpha": 0.12, "linewidth": 0}}
-    sns.lineplot(x=[x for x, _ in values], y=[value for _, value in values], ax=axes, label=_plain(label), legend=False,
+    sns.lineplot(x=[x for x, _ in values], y=[value for _, value in values], ax=axes, label=plain(label), legend=False,
                  estimator="mean" if several else None, errorbar=error if several else None, **band, **looks, **words)
 
 
@@ -161,116 +237,47 @@ def _notes(cells: Mapping[str, Sequence[Cell]]) -> str:
     return " ".join(f"{note[0].upper()}{note[1:]}: {', '.join(methods)}." for note, methods in found.items())
 
 
-def training(section: Section) -> list[Plot]:
-    """Every logged quantity per epoch: loss terms in panels, validation figures and learning rates apart."""
-    made = []
-    for msi_bands in section.facts.msi_bands:
-        curves = section.rows.curves
-        curves = curves[(curves["msi_bands"] == msi_bands) & curves["method"].isin(section.facts.methods)]
-        curves = curves.dropna(subset=["value"])
-        for i, terms in enumerate(_figures(curves), 1):
-            name = f"training-losses{'' if i == 1 else f'-{i}'}-msi{msi_bands}"
-            made.append(_training(section, curves, name, "Training losses", msi_bands,
-                                  {term: TERMS.get(term, term) for term in terms}))
-        logged = set(curves["quantity"])
-        made += [_training(section, curves, f"training-{name}-msi{msi_bands}", title, msi_bands, {quantity: label})
-                 for name, title, quantity, label in OTHERS if quantity in logged]
-    return made
-
-
-def _figures(curves: pd.DataFrame) -> list[list[str]]:
-    """The loss terms of each figure: the total and the known ones first, then those that a method alone logs together."""
-    of = {str(quantity): sorted(set(methods)) for quantity, methods in curves.groupby("quantity")["method"]}
-    apart = {quantity for _, _, quantity, _ in OTHERS}
-    groups = [["loss"], [term for term in TERMS if term != "loss"]]
-    others = sorted((term for term in of if term not in apart and term not in TERMS), key=lambda term: (of[term], term))
-    groups += [list(terms) for _, terms in groupby(others, key=lambda term: of[term])]
-    figures: list[list[str]] = []
-    for group in groups:
-        terms = [term for term in group if term in of]
-        for k in range(0, len(terms), PANELS):
-            chunk = terms[k:k + PANELS]
-            crowded = not figures or len(figures[-1]) + len(chunk) > PANELS or len(of[figures[-1][0]]) > MANY
-            figures = [*figures, chunk] if crowded else [*figures[:-1], [*figures[-1], *chunk]]
-    return figures
-
-
-def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi_bands: int,
-              quantities: Mapping[str, str]) -> Plot:
-    """Stacked panels, one a quantity, over epochs; one line a method, the mean over its seeds."""
-    look = styles(section.facts.methods)
-    curves = curves[curves["quantity"].isin(list(quantities))]
-    drawn = [method for method in section.facts.methods if (curves["method"] == method).any()]
-    with own_style():
-        figure, panels = _canvas(len(quantities), 2.9 if len(quantities) == 1 else 1.35, drawn)
-        for axes, (quantity, label) in zip(panels, quantities.items()):
-            here = curves[curves["quantity"] == quantity]
-            for method, run in here.groupby("method", sort=True):
-                values = run.groupby(["epoch", "seed"])["value"].mean()
-                epochs = [float(epoch) for epoch, _ in values.index]
-                _mean_line(axes, list(zip(epochs, values)), "sd", str(method), look[str(method)],
-                           markevery=max(1, len(set(epochs)) // 8))
-            axes.locator_params(axis="x", integer=True)
-            if len(quantities) > 1:
-                axes.locator_params(axis="y", nbins=4)
-            low, high = here["value"].min(), here["value"].max()
-            loss = name.startswith("training-losses")
-            if loss and low > 0 and high > 10 * low:  # a decade at least, else a log axis has no labels
-                axes.set_yscale("log")
-                axes.yaxis.set_major_formatter("{x:g}")
-                axes.yaxis.set_minor_formatter(NullFormatter())
-            axes.set_ylabel(_plain(label), fontsize=9 if len(quantities) > 1 else 10)
-        panels[-1].set_xlabel("epoch")
-        panels[0].set_title(f"{msi_bands} MSI bands", fontsize=10)
-        _legend(figure, panels[0], drawn, look)
-    runs = curves.groupby("method")["seed"].nunique()
-    counted = ", ".join(f"{method} {n}" for method, n in runs.items())
-    seeds = ", ".join(str(seed) for seed in sorted(set(curves["seed"])))
-    band = ", mean over the seeds with a band of their standard deviation" if runs.max() > 1 else ""
-    words = [f"{title} per epoch, {msi_bands} MSI bands, one line a method{band} (runs: {counted}; seeds {seeds}).",
-             f"{protocol_words(section.facts).capitalize()}; devices: {', '.join(section.facts.devices) or 'unknown'}.",
-             *_stale(curves), *said(section.facts)]
-    return Plot(name, f"{title}: {', '.join(quantities.values())}, {msi_bands} MSI bands", " ".join(words), figure)
-
-
-def _stale(curves: pd.DataFrame) -> list[str]:
-    """Which lines are of code that has changed since."""
-    if "stale" not in curves:
-        return []
-    found = curves[curves["stale"] != ""].groupby("stale")["method"].unique()
-    return [f"Stale: its code has changed since ({parts}): {', '.join(methods)}." for parts, methods in found.items()]
-
-
-def _canvas(panels: int, height: float, methods: Sequence[str]) -> tuple[Figure, list[Axes]]:
+def canvas(panels: int, height: float, drawn: Sequence[str], chosen: Sequence[str]) -> tuple[Figure, list[Axes]]:
     """A figure with stacked panels and room below for the legend."""
-    legend = math.ceil(len(methods) / _legend_columns(methods)) * 0.19
+    entries = len(chosen) + (len(drawn) > len(chosen))
+    legend = math.ceil(entries / _legend_columns(chosen)) * 0.19
     figure = Figure(figsize=(WIDTH, panels * height + legend + 0.5), layout="constrained")
     return figure, list(figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0])
 
 
-def _legend(figure: Figure, axes: Axes, methods: Sequence[str], look: Mapping[str, Mapping[str, Any]]) -> None:
+def legend(figure: Figure, axes: Axes, drawn: Sequence[str], look: Mapping[str, Mapping[str, Any]],
+            chosen: Sequence[str]) -> None:
     """The legend below the axes, the same order everywhere; says so where there is nothing to draw."""
-    if not methods:
+    if not drawn:
         axes.text(0.5, 0.5, "no rows yet", transform=axes.transAxes, ha="center", va="center", color="#666666")
         return
-    handles = [Line2D([], [], label=_plain(method), **look[method]) for method in methods]
-    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(methods), handlelength=3)
+    handles = [Line2D([], [], label=plain(method), **look[method]) for method in chosen]
+    left = len(drawn) - len(chosen)
+    handles += [Line2D([], [], label=f"{left} other{'s' if left > 1 else ''}", **GREY)] if left else []
+    figure.legend(handles=handles, loc="outside lower center", ncols=_legend_columns(chosen), handlelength=3)
 
 
 def _legend_columns(methods: Sequence[str]) -> int:
     return 2 if max(map(len, methods), default=0) <= 24 else 1
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Words that are not to be set as mathematics."""
     return text.replace("$", r"\$")
 
 
+def full_caption(plot: Plot) -> str:
+    """What the files of a figure say of it."""
+    return " ".join(words for words in (plot.caption, plot.notes, plot.conditions) if words)
+
+
 def file_bytes(plot: Plot) -> dict[str, bytes]:
-    """``{"png": ..., "pdf": ...}``, free of dates and versions: the same rows give the same bytes."""
+    """``{"png": ..., "pdf": ...}``, which hold their full caption and no date or version: the same rows, the same bytes."""
     made = {}
-    metadata: dict[str, dict[str, Any]] = {"png": {"Software": None},
-                                           "pdf": {"CreationDate": None, "Producer": None, "Creator": None}}
+    caption = full_caption(plot)
+    metadata: dict[str, dict[str, Any]] = {
+        "png": {"Software": None, "Description": caption},
+        "pdf": {"CreationDate": None, "Producer": None, "Creator": None, "Subject": caption}}
     with own_style():
         for kind, words in metadata.items():
             buffer = io.BytesIO()

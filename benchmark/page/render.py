@@ -1,6 +1,7 @@
 """A study's rows into its page: ``index.html`` and beside it each table (CSV, Markdown, LaTeX) and figure (PNG, PDF).
 
-Which tables and figures, and in which order: :mod:`benchmark.page.artefacts`.
+First the leaderboard, then figures, tables, the card of each method and the conditions. Which figures and tables, and in which
+order: :mod:`benchmark.page.artefacts`.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
-from string import Template
 
 from benchmark import store
 from benchmark.page import plots
 from benchmark.page.artefacts import ARTEFACTS
-from benchmark.page.formats import KINDS, ranks, text_of, to_csv, to_html, to_latex, to_markdown
+from benchmark.page.cards import cards_html
+from benchmark.page.curves import curves_html, definitions
+from benchmark.page.formats import legend, to_csv, to_html, to_latex, to_markdown
+from benchmark.page.index import framed
+from benchmark.page.leaderboard import board_html, leaderboard
 from benchmark.page.plots import Plot
-from benchmark.page.section import Facts, Rows, Section, sections
-from benchmark.page.tables import Listing, Table
+from benchmark.page.section import Facts, Rows, Section, protocol_words, sections
+from benchmark.page.tables import Table
 
 OWN_FILES = re.compile(r'href="((?:tables|figures)/[^"/]+)"')
 
@@ -43,25 +48,27 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
         study_dir.mkdir(parents=True, exist_ok=True)
     whole, splits = sections(facts, rows)
     files: dict[str, bytes] = {}
-    contents: list[tuple[str, str, list[tuple[str, str]]]] = []
-    chapters: list[str] = []
-    best: list[str] = []
-    for section in [*splits, whole]:
-        title = f"Split {section.title}" if section.split else "Whole study"
-        chapters.append(f'<h2 id="{section.slug}">{escape(title)}</h2>')
-        chapters += [f"<p>{escape(section.split.words)}</p>"] if section.split and section.split.words else []
-        links = []
-        mine = [each for each in ARTEFACTS.values() if each.of_study == (section.split is None)]
-        for i, heading in enumerate(dict.fromkeys(each.chapter for each in mine)):
-            made = [one for each in mine if each.chapter == heading for one in each.make(section)]
-            best += [line for one in made if isinstance(one, Table) for line in best_lines(section, one)]
-            if made:  # what is expected and not measured gives a table of holes: nothing is what this study does not ask
-                links.append((f"{section.slug}-part{i}", heading))
-                chapters += [f'<h3 id="{links[-1][0]}">{escape(heading)}</h3>', shown(made, facts.study, files)]
-        contents.append((section.slug, title, links))
-    body = [*summary(whole, splits, best), *navigation(contents), *chapters, *ending(whole)]
-    template = Template(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    page = template.substitute(title=escape(facts.title), body="\n".join(body)).encode()
+    board = leaderboard(whole, splits)
+    files |= table_files(board, facts.study)
+    made = [(each.chapter, section, one) for each in ARTEFACTS.values() for section in ([whole] if each.of_study else splits)
+            for one in each.make(section)]
+    figures = [(chapter, section, one) for chapter, section, one in made if isinstance(one, Plot)]
+    tables = [(chapter, section, one) for chapter, section, one in made if isinstance(one, Table)]
+    drawn: dict[str, list[tuple[str, str]]] = {}
+    for _, section, plot in figures:
+        for method in plot.curves.cells if plot.curves else ():
+            drawn.setdefault(method, []).append((plot.name, f"{section.name}: {plot.caption.rstrip('.')}"))
+    parts = [("leaderboard", "Leaderboard", board_html(board, whole, splits)),
+             ("figures", "Figures", chapters("figures", figures, whole, files)),
+             ("tables", "Tables", chapters("tables", tables, whole, files)),
+             ("methods", "Methods", cards_html(whole, splits, drawn)),
+             ("conditions", "Conditions", conditions(whole, splits, board)),
+             ("jobs", "Jobs", jobs(whole))]
+    parts = [part for part in parts if part[2]]
+    body = [definitions(), header(whole, splits), navigation(parts)]
+    body += [f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{title}</h2>\n{content}\n</section>'
+             for anchor, title, content in parts]
+    page = framed(facts.title, measured_words(whole, splits), "\n".join(body))
     with store.writing(study_dir, "--reports"):
         write(study_dir, files, page)
     return study_dir / "index.html"
@@ -111,7 +118,8 @@ def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Pa
     whole, splits = sections(facts, rows)
     artefact, files = ARTEFACTS[name], dict[str, bytes]()
     for section in [whole] if artefact.of_study else splits:
-        shown(artefact.make(section), facts.study, files)
+        for one in artefact.make(section):
+            files |= table_files(one, facts.study) if isinstance(one, Table) else figure_files(one)
     with store.writing(study_dir, "--reports"):
         for path, content in files.items():
             (study_dir / path).parent.mkdir(parents=True, exist_ok=True)
@@ -122,75 +130,101 @@ def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Pa
 # ------------------------------------------------------------------------------------------------ the parts of the page
 
 
-def shown(made: Sequence[Table | Listing | Plot], study: str, files: dict[str, bytes]) -> str:
-    """HTML of some tables or figures; their files are added to ``files``."""
-    figures = [figure_html(plot, files) for plot in made if isinstance(plot, Plot)]
-    lines = ['<div class="figures">\n' + "\n".join(figures) + "\n</div>"] if figures else []
-    for table in (one for one in made if not isinstance(one, Plot)):
-        files[f"tables/{table.name}.csv"] = to_csv(table).encode()
-        files[f"tables/{table.name}.md"] = to_markdown(table).encode()
-        files[f"tables/{table.name}.tex"] = to_latex(table, study).encode()
-        lines.append(to_html(table))
+def table_files(table: Table, study: str) -> dict[str, bytes]:
+    """A table in each of its forms."""
+    return {f"tables/{table.name}.csv": to_csv(table).encode(), f"tables/{table.name}.md": to_markdown(table).encode(),
+            f"tables/{table.name}.tex": to_latex(table, study).encode()}
+
+
+def figure_files(plot: Plot) -> dict[str, bytes]:
+    """A figure in each of its forms."""
+    return {f"figures/{plot.name}.{kind}": data for kind, data in plots.file_bytes(plot).items()}
+
+
+def chapters(part: str, made: Sequence[tuple[str, Section, Plot | Table]], whole: Section, files: dict[str, bytes]) -> str:
+    """Figures or tables by chapter and split; their files are added to ``files``."""
+    lines = []
+    for i, heading in enumerate(dict.fromkeys(chapter for chapter, _, _ in made)):
+        lines.append(f'<h3 id="{part}-{i}">{escape(heading)}</h3>')
+        mine = [(section, one) for chapter, section, one in made if chapter == heading]
+        for section in dict.fromkeys(section for section, _ in mine):
+            if section.split:
+                lines.append(f'<p class="split"><strong>{escape(section.title)}</strong> {escape(section.split.words)}</p>')
+            shown = [one for where, one in mine if where is section]
+            pictures = [figure_html(one, files) for one in shown if isinstance(one, Plot)]
+            lines += ['<div class="figures">', *pictures, "</div>"] if pictures else []
+            for table in (one for one in shown if isinstance(one, Table)):
+                files |= table_files(table, whole.facts.study)
+                lines.append(to_html(table))
     return "\n".join(lines)
 
 
 def figure_html(plot: Plot, files: dict[str, bytes]) -> str:
-    """One figure, embedded."""
-    content = plots.file_bytes(plot)
-    files |= {f"figures/{plot.name}.{kind}": data for kind, data in content.items()}
-    links = " · ".join(f'<a href="figures/{plot.name}.{kind}">{kind.upper()}</a>' for kind in content)
-    image = base64.b64encode(content["png"]).decode()
-    return (f'<figure id="{plot.name}"><img alt="{escape(plot.title)}" src="data:image/png;base64,{image}">\n'
-            f"<figcaption>{escape(plot.caption)} {links}</figcaption></figure>")
+    """One figure: its curves drawn by the page, or its picture embedded."""
+    own = figure_files(plot)
+    files |= own
+    links = " · ".join(f'<a href="{path}">{path.rpartition(".")[2].upper()}</a>' for path in own)
+    if plot.curves and plot.curves.cells:
+        shown = curves_html(plot.curves, plot.title, plot.alt or plot.title)
+    else:
+        image = base64.b64encode(own[f"figures/{plot.name}.png"]).decode()
+        shown = f'<img alt="{escape(plot.alt or plot.title)}" src="data:image/png;base64,{image}">'
+    notes = f"<details><summary>Notes</summary><p>{escape(plot.notes)}</p></details>" if plot.notes else ""
+    return (f'<figure id="{plot.name}">{shown}\n<figcaption>{escape(plot.caption)} '
+            f'<a href="#conditions">Conditions</a> · {links}{notes}</figcaption></figure>')
 
 
-def summary(whole: Section, splits: Sequence[Section], best: Sequence[str]) -> list[str]:
-    """What was measured, the statements, the best of each split, and the conditions."""
+def measured_words(whole: Section, splits: Sequence[Section]) -> str:
+    """What was measured, in one sentence."""
     facts, scores = whole.facts, whole.rows.scores
     ok = scores[scores["status"] == "ok"]
-    bands = " and ".join(map(str, facts.msi_bands))
-    words = (f"{len(facts.methods)} methods ({', '.join(facts.methods)}) with {bands} multispectral bands "
-             f"on {len(splits)} splits: {len(ok)} measured rows of {ok['image'].nunique()} images. "
-             "Each split has its own tables and curves; numbers of different splits are never averaged.")
-    lines = [f"<p>{escape(words)}</p>"]
-    if facts.statements:
-        lines.append('<ul class="labels">' + "".join(f"<li>{escape(one)}</li>" for one in facts.statements) + "</ul>")
-    if best:
-        found = "".join(f"<li>{escape(line)}</li>" for line in [*best, *facts.unranked])
-        lines.append(f"<h4>Best on clean scenes</h4>\n<ul>{found}</ul>")
-    elif facts.unranked:
-        lines.append(f"<p>{escape(' '.join(facts.unranked))}</p>")
-    jobs = ", ".join(f"{len(entries)} {kind}" for kind, _, entries in not_in_order(facts))
-    conditions = "".join(f"<dt>{escape(name)}</dt><dd>{escape(what)}</dd>" for name, what in
-                         [*facts.conditions, ("Jobs", jobs)] if what)
-    return [*lines, f"<h4>Conditions</h4>\n<dl>{conditions}</dl>"]
+    noisy = {each.snr_db for each in facts.scenarios if each.name == "noise"}
+    levels = f", clean and at {len(noisy)} noise level{'s' if len(noisy) > 1 else ''}" if noisy else ""
+    return (f"{len(facts.methods)} methods with {' and '.join(map(str, facts.msi_bands))} multispectral bands on "
+            f"{ok['image'].nunique()} held-out images in {len(splits)} split{'s' if len(splits) != 1 else ''}{levels}: "
+            f"{len(ok)} measured rows.")
 
 
-def best_lines(section: Section, table: Table) -> list[str]:
-    """One sentence an MSI setting and kind of method: which leads in PSNR and in SAM; of accuracy tables alone."""
-    if table.name != f"{section.slug}-accuracy":
-        return []
-    lines, place = [], ranks(table)
-    for msi_bands in section.facts.msi_bands:
-        for kind in KINDS:
-            words = []
-            for j, column in enumerate(table.columns):
-                leaders = [row for i, row in enumerate(table.rows)
-                           if (row.msi_bands, row.kind) == (msi_bands, kind) and place.get((i, j)) == 1]
-                if leaders and column.key in ("psnr_db", "sam_deg"):
-                    names = " and ".join(row.method for row in leaders)
-                    words.append(f"{column.label} {names} ({text_of(leaders[0].cells[j], column)} {column.unit})")
-            lines += [f"{section.title}, {msi_bands} MSI bands, {kind}: {', '.join(words)}."] if words else []
-    return lines
+def trust_words(whole: Section, splits: Sequence[Section]) -> str:
+    """How much to trust the order of methods: by how many images and seeds, and what is not in order."""
+    facts = whole.facts
+    images = " and ".join(f"{len(section.split.images)} ({section.name})" for section in splits if section.split)
+    seeds = [len(facts.seeds.get(method, ())) for method, card in facts.cards.items() if card.recipes]
+    trained = f"; networks were trained {'once' if max(seeds) == 1 else f'{max(seeds)} times'}" if seeds else ""
+    words = [f"Each number is a mean over the images of one split, {images}{trained}." if images else ""]
+    if any(section.split and len(section.split.images) < 10 for section in splits):
+        words.append("So few images do not settle the order of methods that are close.")
+    counts = [f"{len(entries)} {kind}" for kind, _, entries in not_in_order(facts)]
+    if any(entries for _, _, entries in not_in_order(facts)):
+        words.append(f"Jobs not in order: {', '.join(counts)}.")
+    return " ".join(filter(None, words))
 
 
-def navigation(contents: Sequence[tuple[str, str, Sequence[tuple[str, str]]]]) -> list[str]:
-    """The table of contents."""
-    items = [f'<li><a href="#{anchor}">{escape(title)}</a><ul>'
-             + "".join(f'<li><a href="#{part}">{escape(heading)}</a></li>' for part, heading in links) + "</ul></li>"
-             for anchor, title, links in contents]
-    last = '<li><a href="#jobs">Failed, stale and missing</a></li>'
-    return ["<nav>\n<h4>Contents</h4>\n<ul>", *items, last, "</ul>\n</nav>"]
+def header(whole: Section, splits: Sequence[Section]) -> str:
+    """Title, what was measured, how far to trust it, and what the study says of itself."""
+    facts = whole.facts
+    labels = "".join(f"<li>{escape(one)}.</li>" for one in (label.rstrip(".") for label in facts.labels))
+    return "\n".join(part for part in [
+        f"<header><h1>{escape(facts.title)}</h1>", f'<p class="lede">{escape(measured_words(whole, splits))}</p>',
+        f'<p class="trust">{escape(trust_words(whole, splits))}</p>',
+        f'<ul class="labels">{labels}</ul>' if labels else "", "</header>"] if part)
+
+
+def navigation(parts: Sequence[tuple[str, str, str]]) -> str:
+    """The parts of the page, in a bar that stays."""
+    items = "".join(f'<a href="#{anchor}">{title}</a>' for anchor, title, _ in parts)
+    return f'<nav aria-label="Parts of this page"><div>{items}<a href="../index.html">All studies</a></div></nav>'
+
+
+def conditions(whole: Section, splits: Sequence[Section], board: Table) -> str:
+    """Under which conditions all numbers of the page stand, once."""
+    facts = whole.facts
+    said = [*((section.title, section.conditions().replace(f" {protocol_words(facts)};", "")) for section in splits),
+            ("Protocol", protocol_words(facts)), ("Marks", legend(replace(board, unranked=())))]
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in [*said, *facts.conditions] if words)
+    others = [one for one in facts.statements if one not in facts.labels]
+    statements = "".join(f"<li>{escape(one)}</li>" for one in others)
+    return f"<dl>{listed}</dl>" + (f"<h3>Training and settings</h3><ul>{statements}</ul>" if statements else "")
 
 
 def not_in_order(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -199,15 +233,15 @@ def not_in_order(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
             ("stale", "Stale jobs (code has changed)", facts.stale), ("missing", "Missing jobs (not run yet)", facts.missing)]
 
 
-def ending(whole: Section) -> list[str]:
+def jobs(whole: Section) -> str:
     """The jobs that are not in order, and rows that no table of this page shows."""
-    lines = ['<h2 id="jobs">Failed, stale and missing</h2>']
+    lines = []
     for _, heading, entries in not_in_order(whole.facts):
-        lines.append(f"<h4>{heading} ({len(entries)})</h4>")
+        lines.append(f"<h3>{heading} ({len(entries)})</h3>")
         lines.append("<ul>" + "".join(f"<li><code>{escape(one)}</code></li>" for one in entries) + "</ul>"
                      if entries else "<p>None.</p>")
     other = whole.rows.scores[~whole.rows.scores["scenario"].isin(["clean", "noise"])]
     if len(other):
         counts = ", ".join(f"{name} ({n})" for name, n in other.groupby("scenario").size().items())
         lines.append(f"<p>Rows of scenarios that no table here shows: {escape(counts)}.</p>")
-    return lines
+    return "\n".join(lines)

@@ -13,6 +13,7 @@ from benchmark.page.cells import Cell, cost_rows, score_cell
 from benchmark.protocol import Scenario
 from benchmark.published import Printed
 from benchmark.rows import CURVE, IDENTITY, SCORE
+from methods.registry import Method
 
 NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
 NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
@@ -47,8 +48,10 @@ class Facts:
         seeds: that the plan asks for, by method.
         protocol: name of the degradation.
         digest: its hash.
-        statements: what every caption says: what was trained how, built how, and the labels of the study.
+        statements: what every full caption says: what was trained how, built how, and the labels of the study.
+        labels: those of the statements that the study itself makes; they stand on the first screen.
         conditions: ``(heading, words)`` that the page alone says.
+        cards: of the methods, each with what it is told as built here; of the registered ones.
         marks: words behind a method's name.
         kinds: with which methods one is ranked: a key of :data:`benchmark.page.formats.KINDS`; missing: with none.
         unranked: sentences that say which methods are not ranked, and why.
@@ -71,7 +74,9 @@ class Facts:
     protocol: str
     digest: str
     statements: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
     conditions: tuple[tuple[str, str], ...] = ()
+    cards: Mapping[str, Method] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     unranked: tuple[str, ...] = ()
@@ -124,6 +129,11 @@ class Section:
         """As headings and captions call it."""
         return self.split.title if self.split else "whole study"
 
+    @property
+    def name(self) -> str:
+        """As a table that names the data set elsewhere calls it."""
+        return self.split.name if self.split else "whole study"
+
     @cached_property
     def _places(self) -> dict[tuple[object, ...], pd.DataFrame]:
         keys = ["scenario", "noise_target", "snr_db", "msi_bands", "method"]
@@ -155,18 +165,22 @@ class Section:
         targets = sorted({each.noise_target for each in noisy}, key=lambda target: (target != "lr_hsi", target))
         return {target: [*clean, *(each for each in noisy if each.noise_target == target)] for target in targets}
 
-    def caption(self) -> str:
-        """Under which conditions: split, n, seeds, protocol, device, and what every caption says."""
+    def conditions(self) -> str:
+        """Under which the means of this split stand: n, seeds, devices, and what is a mean of what."""
         scores = self.rows.scores
         good = scores[scores["status"] == "ok"]
         seeds = ", ".join(str(seed) for seed in sorted(set(good["seed"]))) or "none"
         asked, there = len(self.split.images) if self.split else 0, good["image"].nunique()
-        words = [f"Split {self.title}: n = {asked if there == asked else f'{there} of {asked}'} images, seeds {seeds};",
+        words = [f"n = {asked if there == asked else f'{there} of {asked}'} images, seeds {seeds};",
                  f"{protocol_words(self.facts)};",
                  f"measured on {', '.join(sorted(set(good['device']))) or 'no device yet'}.",
                  "Mean over images, then mean ± std over seeds." if good["seed"].nunique() > 1 else "Mean over images."]
         words += [f"{len(scores) - len(good)} failed rows of this split left out."] if len(good) < len(scores) else []
-        return " ".join([*words, *said(self.facts)])
+        return " ".join(words)
+
+    def caption(self) -> str:
+        """What the full caption of a table or figure says behind its own line: the conditions, and every statement."""
+        return " ".join([f"Split {self.title}: {self.conditions()}", *said(self.facts)])
 
 
 def protocol_words(facts: Facts) -> str:
@@ -175,7 +189,7 @@ def protocol_words(facts: Facts) -> str:
 
 
 def said(facts: Facts) -> list[str]:
-    """What every caption says, as sentences."""
+    """What every full caption says, as sentences."""
     return [statement.rstrip(".") + "." for statement in facts.statements]
 
 

@@ -59,7 +59,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """``unranked``: sentences that say which rows are not ranked, and why."""
+    """Methods by figures.
+
+    Args:
+        name: of its files.
+        title: its heading.
+        caption: one line, all that the page says below it.
+        columns: what is shown of each method.
+        rows: the methods.
+        unranked: sentences that say which rows are not ranked, and why.
+        conditions: what its files say behind the caption, and the page once for all tables.
+    """
 
     name: str
     title: str
@@ -67,6 +77,7 @@ class Table:
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     unranked: tuple[str, ...] = ()
+    conditions: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,12 +152,10 @@ class Timing:
 def accuracy(section: Section) -> list[Table]:
     """Clean scenes: quality and cost of each method, measured beside published, in the shape of the paper's Table I."""
     facts = section.facts
-    costs = pd.concat(list(section.costs.values())) if section.costs else pd.DataFrame()
-    machines = list(costs.groupby(["device", "dtype"]).groups) if len(costs) else []
-    timings = _timings(machines)
+    timings = timings_of(section)
     shown = [METRIC_COLUMNS[key] for key in MAIN_METRICS]
     lines: dict[tuple[int, str], dict[str, Cell]] = {}
-    for msi_bands, method in _cases(facts):
+    for msi_bands, method in cases_of(facts):
         cells = {column.key: section.score(CLEAN, msi_bands, method, column.key) for column in shown}
         cells |= {column.key: cost_cell(section.costs.get((msi_bands, method)), column.key) for column in COUNTS}
         cells |= {timing.column.key: timing.cell(section, msi_bands, method) for timing in timings}
@@ -160,25 +169,33 @@ def accuracy(section: Section) -> list[Table]:
     words = ["Clean scenes: quality and cost."]
     words += ["Published: as printed in the papers, measured there on other scenes and machines, one run each."] if any(
         column.published for column in columns) else []
-    if len(costs):
-        lr, hr = sides(costs)
-        words.append(f"Cost of one fusion, LR {lr} to HR {hr} pixels a side, on "
-                     + "; ".join(f"{device} ({dtype})" for device, dtype in machines) + ".")
-    rows = [_row(facts, *case, [cells.get(column.key, Cell()) for column in columns]) for case, cells in lines.items()]
-    return [Table(f"{section.slug}-accuracy", "Accuracy and cost", " ".join([*words, section.caption()]), tuple(columns),
-                  tuple(rows), facts.unranked)]
+    words += [cost_words(section)] if section.costs else []
+    rows = [row_of(facts, *case, [cells.get(column.key, Cell()) for column in columns]) for case, cells in lines.items()]
+    return [Table(f"{section.slug}-accuracy", "Accuracy and cost", " ".join(words), tuple(columns), tuple(rows),
+                  facts.unranked, section.caption())]
 
 
-def _timings(machines: Sequence[tuple[str, str]]) -> list[Timing]:
-    """The timed columns of each (device, number format), named by them where there are several."""
-    dtypes = len({dtype for _, dtype in machines}) > 1
-    made = []
-    for device, dtype in machines or [("", "")]:
-        for column in TIMINGS:
-            key = f"{column.key}@{device}-{dtype}" if len(machines) > 1 else column.key
-            label = " ".join([column.label, *([device] if len(machines) > 1 else []), *([dtype] if dtypes else [])])
-            made.append(Timing(replace(column, key=key, label=label), column.key, device, dtype))
-    return made
+def machines_of(section: Section) -> dict[tuple[str, str], str]:
+    """(device, number format) of the cost rows -> the letter that its columns bear, empty where there is one alone."""
+    costs = pd.concat(list(section.costs.values())) if section.costs else pd.DataFrame()
+    found = list(costs.groupby(["device", "dtype"]).groups) if len(costs) else []
+    return {machine: chr(ord("A") + i) if len(found) > 1 else "" for i, machine in enumerate(found)}
+
+
+def timings_of(section: Section) -> list[Timing]:
+    """The timed columns of each machine, in pairs; the caption says what their letters mean (:func:`cost_words`)."""
+    machines = machines_of(section)
+    return [Timing(replace(column, key=f"{column.key}@{device}-{dtype}" if letter else column.key,
+                           label=f"{column.label} {letter}".strip()), column.key, device, dtype)
+            for (device, dtype), letter in (machines or {("", ""): ""}).items() for column in TIMINGS]
+
+
+def cost_words(section: Section) -> str:
+    """Of which size and on which machines the cost of a fusion was measured."""
+    lr, hr = sides(pd.concat(list(section.costs.values())))
+    where = "; ".join(f"{f'{letter}: ' if letter else ''}{device} ({dtype})"
+                      for (device, dtype), letter in machines_of(section).items())
+    return f"Cost of one fusion, LR {lr} to HR {hr} pixels a side, on {where}."
 
 
 def _with_published(measured: Sequence[Column], there: set[str]) -> list[Column]:
@@ -197,10 +214,10 @@ def _with_published(measured: Sequence[Column], there: set[str]) -> list[Column]
 
 def all_metrics(section: Section) -> list[Table]:
     """Clean scenes: every metric."""
-    rows = [_row(section.facts, *case, [section.score(CLEAN, *case, key) for key in METRIC_COLUMNS])
-            for case in _cases(section.facts)]
-    return [Table(f"{section.slug}-metrics", "Every metric", f"Clean scenes: every metric. {section.caption()}",
-                  tuple(METRIC_COLUMNS.values()), tuple(rows), section.facts.unranked)]
+    rows = [row_of(section.facts, *case, [section.score(CLEAN, *case, key) for key in METRIC_COLUMNS])
+            for case in cases_of(section.facts)]
+    return [Table(f"{section.slug}-metrics", "Every metric", "Clean scenes: every metric.", tuple(METRIC_COLUMNS.values()),
+                  tuple(rows), section.facts.unranked, section.caption())]
 
 
 def robustness(section: Section) -> list[Table]:
@@ -213,15 +230,15 @@ def _robustness(section: Section, target: str, levels: Sequence[Scenario], colum
     columns = [replace(column, key=level_key(level), label=level_key(level).replace("_", " "), unit="") for level in levels]
     columns.append(replace(column, key="average", label="average", unit=""))
     rows = []
-    for case in _cases(section.facts):
+    for case in cases_of(section.facts):
         cells = [section.score(level, *case, column.key) for level in levels]
-        rows.append(_row(section.facts, *case, [*cells, average(cells)]))
+        rows.append(row_of(section.facts, *case, [*cells, average(cells)]))
     words = TARGETS.get(target, f"noise on {target}")
     clean = ", clean included" if levels[0].name == "clean" else ""
     return Table(
         f"{section.slug}-noise-{target.replace('_', '-')}-{column.key.split('_')[0]}", f"{column.label} under {words}",
-        f"{column.label} ({column.unit}) by signal-to-noise ratio, {words}. Average: mean of the columns shown{clean}. "
-        f"{section.caption()}", tuple(columns), tuple(rows), section.facts.unranked)
+        f"{column.label} ({column.unit}) by signal-to-noise ratio, {words}. Average: mean of the columns shown{clean}.",
+        tuple(columns), tuple(rows), section.facts.unranked, section.caption())
 
 
 def level_key(level: Scenario) -> str:
@@ -246,7 +263,7 @@ def fidelity(section: Section) -> list[Table]:
             percent = 100 * (row[key] / row[f"{count}_published"] - 1)
             told = (row["reason"] if row["reason"] != "none" else "the reason is not known",) if abs(percent) > 1 else ()
             cells[f"{count}_percent"] = Cell(percent, notes=told)
-        made.append(_row(facts, int(row["msi_bands"]), str(row["method"]), list(cells.values())))
+        made.append(row_of(facts, int(row["msi_bands"]), str(row["method"]), list(cells.values())))
     made.sort(key=lambda row: row.msi_bands)
     words = ("Golden difference: largest relative difference from the recorded output of the authors' release, in units of "
              "1e-6 (allowed: 10; deep scans 100). Counts at 172 bands, LR 64 to HR 256 pixels a side, with the MSI bands "
@@ -275,12 +292,13 @@ def recorded(section: Section) -> list[Table]:
     return made
 
 
-def _cases(facts: Facts) -> list[tuple[int, str]]:
+def cases_of(facts: Facts) -> list[tuple[int, str]]:
     """(MSI band count, method) of every row that a table of this study has."""
     return [(msi_bands, method) for msi_bands in facts.msi_bands for method in facts.methods]
 
 
-def _row(facts: Facts, msi_bands: int, method: str, cells: Sequence[Cell]) -> Row:
+def row_of(facts: Facts, msi_bands: int, method: str, cells: Sequence[Cell]) -> Row:
+    """One row, with what is said of the method and the kind with which it is ranked."""
     return Row(msi_bands, method, tuple(cells), facts.marks.get(method, ""), facts.kinds.get(method, ""))
 
 

@@ -1,6 +1,7 @@
 """Figures checked by the data in their axes, not by pixels."""
 
 import hashlib
+import io
 import math
 import os
 import subprocess
@@ -10,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_tables import facts, row
 
-from benchmark.page import plots
+from benchmark.page import plots, training
 from benchmark.page.section import Rows, Split, sections
 from benchmark.protocol import CLEAN, noise
+from methods import available
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,16 +53,16 @@ def test_a_missing_level_interrupts_the_line_and_a_missing_method_is_named():
     drawn = lines(plot.figure.axes[0])
     assert drawn["bicubic"].get_xydata().tolist() == [[25.0, 12.5]]
     assert drawn["_bicubic"].get_xydata().tolist() == [[45.0, 22.5]]
-    assert "lists at the end): bicubic, never-run." in plot.caption
+    assert "lists at the end): bicubic, never-run." in plot.notes
 
 
 def test_a_figure_tells_what_its_points_lack():
     rows = [*noise_rows(), *({**one, "psnr_db": math.nan} for one in noise_rows("old")),
             *({**one, "stale": "scoring"} for one in noise_rows("bicubic"))]
     plot = plots.noise_curves(section(rows, splits=(Split("made", "test", ("a", "lost")),)))[0]
-    assert "Not recorded: the rows are older than this figure: old." in plot.caption
-    assert "Over 1 of 2 images: not ranked: gsa, bicubic." in plot.caption
-    assert "Stale: its code has changed since (scoring): bicubic." in plot.caption
+    assert "Not recorded: the rows are older than this figure: old." in plot.notes
+    assert "Over 1 of 2 images: not ranked: gsa, bicubic." in plot.notes
+    assert "Stale: its code has changed since (scoring): bicubic." in plot.notes
     assert "old" not in lines(plot.figure.axes[0])
 
 
@@ -75,15 +78,15 @@ def test_bands_are_of_seeds_or_of_images_and_none_of_one_value():
     rows += noise_rows("bicubic")  # trained by nobody: one seed, no band
     plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
     np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [13.5 - math.sqrt(2), 13.5 + math.sqrt(2)])
-    assert "standard deviation over the seeds" in plot.caption
+    assert "standard deviation over the seeds" in plot.notes
 
     rows = [*noise_rows(), *({**one, "image": "b", "psnr_db": one["psnr_db"] + 2.0} for one in noise_rows())]
     plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
     np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [12.5, 14.5])  # sqrt(2) / sqrt(2 images)
-    assert "standard error over the images" in plot.caption
+    assert "standard error over the images" in plot.notes
 
     plot = plots.noise_curves(section(noise_rows()))[0]
-    assert not plot.figure.axes[0].collections and "Band" not in plot.caption
+    assert not plot.figure.axes[0].collections and "Band" not in plot.notes
 
 
 def test_an_empty_setting_still_has_its_figure():
@@ -101,6 +104,44 @@ def test_every_method_looks_different_and_the_same_whatever_the_order():
     assert plots.styles(names[::-1]) == look
 
 
+def test_a_method_looks_the_same_whatever_stands_beside_it():
+    for names in (["gsa"], ["gsa", "bicubic"], available(), ["gsa", "a-variant@of=it"]):
+        assert plots.styles(names)["gsa"] == plots.styles(available())["gsa"]
+    assert len({(one["color"], one["marker"]) for one in plots.styles(available()).values()}) == len(available())
+
+
+def test_of_many_methods_ten_are_in_colour_the_best_and_the_baselines():
+    values = {"bicubic": 1.0, "gsa": 2.0, **{f"m{i:02d}": 10.0 + i for i in range(14)}}
+    rows = [{**one, "psnr_db": one["psnr_db"] + value} for name, value in values.items() for one in noise_rows(name)]
+    plot = plots.noise_curves(section(rows))[0]
+    assert set(plot.curves.coloured) == {"bicubic", "gsa", *(f"m{i:02d}" for i in range(6, 14))}
+    drawn = lines(plot.figure.axes[0])
+    grey = [name for name in values if drawn[name].get_color() == plots.GREY["color"]]
+    assert grey == [f"m{i:02d}" for i in range(6)] and all(drawn[name].get_marker() == "" for name in grey)
+    (legend,) = plot.figure.legends
+    assert [text.get_text() for text in legend.get_texts()][-1] == "6 others"
+    assert "in grey: 6 others" in plot.notes
+    few = plots.noise_curves(section(noise_rows()))[0]
+    assert few.curves.coloured == ("gsa",) and "grey" not in few.notes
+
+
+def test_alt_text_says_who_leads_and_the_range():
+    rows = [*noise_rows(), *({**one, "psnr_db": one["psnr_db"] + 1.0, "sam_deg": 3.0} for one in noise_rows("bicubic"))]
+    psnr, sam = plots.noise_curves(section(rows))
+    assert ("at 25 dB bicubic leads 2 methods from 12.50 to 13.50; "
+            "at clean bicubic leads 2 methods from 30.00 to 31.00") in psnr.alt
+    assert "at clean gsa leads 2 methods from 2.000 to 3.000" in sam.alt
+
+
+def test_the_files_of_a_figure_hold_its_full_caption():
+    plot = plots.noise_curves(section(noise_rows(), statements=("not comparable",)))[0]
+    made = plots.file_bytes(plot)
+    assert Image.open(io.BytesIO(made["png"])).text["Description"] == plots.full_caption(plot)
+    assert plots.full_caption(plot).startswith(plot.caption) and "n = 1 images" in plots.full_caption(plot)
+    assert plots.full_caption(plot).endswith("not comparable.")
+    assert b"/Subject" in made["pdf"]
+
+
 def curve(quantity, values, *, method="net", seed=0, msi_bands=4):
     return [{"epoch": epoch, "step": epoch * 10, "seconds": 1.0, "method": method, "quantity": quantity, "value": value,
              "msi_bands": msi_bands, "seed": seed, "job": f"j{seed}", "stale": ""} for epoch, value in enumerate(values, 1)]
@@ -108,7 +149,7 @@ def curve(quantity, values, *, method="net", seed=0, msi_bands=4):
 
 def trained(curves):
     methods = tuple(sorted({one["method"] for one in curves}))
-    return {plot.name: plot for plot in plots.training(section([row("gsa", 1.0)], curves, methods=methods))}
+    return {plot.name: plot for plot in training.training(section([row("gsa", 1.0)], curves, methods=methods))}
 
 
 def test_training_figures_have_the_mean_over_seeds_and_one_panel_a_term():
@@ -122,7 +163,7 @@ def test_training_figures_have_the_mean_over_seeds_and_one_panel_a_term():
     np.testing.assert_allclose(band(total, 1.0), [4.0 - math.sqrt(2), 4.0 + math.sqrt(2)])
     assert [line.get_ydata().tolist() for line in l1.lines] == [[0.3, 0.2, 0.1]] and not l1.collections
     assert made["training-val-psnr-msi4"].figure.axes[0].lines[0].get_ydata().tolist() == [20.0, 25.0, 26.0]
-    assert "runs: net 2" in made["training-losses-msi4"].caption
+    assert "Runs: net 2" in made["training-losses-msi4"].notes
     assert "standard deviation" in made["training-losses-msi4"].caption
     assert "standard deviation" not in made["training-val-psnr-msi4"].caption
 
@@ -133,8 +174,8 @@ def test_every_logged_quantity_is_drawn():
     drawn = [axes.get_ylabel() for plot in trained(curves).values() for axes in plot.figure.axes]
     assert len(drawn) == len(set(drawn)) == len(names)
     assert {"total loss", "L1 loss", "feature KD", *names[6:]} < set(drawn)
-    assert max(len(plot.figure.axes) for plot in trained(curves).values()) <= plots.PANELS
-    many = [one for i in range(plots.MANY + 1) for one in curve("loss", [2.0, 1.0], method=f"net{i}")]
+    assert max(len(plot.figure.axes) for plot in trained(curves).values()) <= training.PANELS
+    many = [one for i in range(training.MANY + 1) for one in curve("loss", [2.0, 1.0], method=f"net{i}")]
     assert len(trained([*many, *curve("l1", [1.0], method="net0")])["training-losses-msi4"].figure.axes) == 1
 
 

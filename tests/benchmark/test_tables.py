@@ -92,7 +92,7 @@ def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
     cell = cells(table, "psnr_db")[4, "gsa"]
     assert cell.value == 20.0
     assert cell.notes == ("over 1 of 2 images, 1 rows failed: not ranked",)
-    assert "1 failed rows of this split left out" in table.caption
+    assert "1 failed rows of this split left out" in table.conditions
     assert [table.rows[i].method for (i, j), rank in formats.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
 
 
@@ -106,7 +106,7 @@ def test_a_line_lost_in_every_file_is_noticed():
     rows = [row(method, 20.0, image=image) for method in ("gsa", "bicubic") for image in "ab"]
     table = tables.accuracy(section(rows, splits=asked))[0]
     assert cells(table, "psnr_db")[4, "gsa"].notes == ("over 2 of 3 images: not ranked",)
-    assert "n = 2 of 3 images" in table.caption
+    assert "n = 2 of 3 images" in table.conditions
     assert formats.ranks(table) == {} and "Bold" not in formats.full_caption(table)
 
 
@@ -235,7 +235,10 @@ def test_costs_are_of_the_largest_size_and_by_device():
     assert cells(table, "seconds_median@cpu-float32")[4, "gsa"].value == 2.0
     assert cells(table, "seconds_median@cuda-float32")[4, "gsa"].value == 0.25
     assert cells(table, "parameters")[4, "bicubic"].notes == ("its cost job failed",)
-    assert "LR 64 to HR 256" in table.caption
+    assert "LR 64 to HR 256 pixels a side, on A: cpu (float32); B: cuda (float32)." in table.caption
+    assert [column.label for column in table.columns[-4:]] == ["Time A", "Peak memory A", "Time B", "Peak memory B"]
+    alone = tables.accuracy(section([row("gsa", 20.0)], costs[1:2]))[0]
+    assert [column.label for column in alone.columns[-2:]] == ["Time", "Peak memory"] and "on cpu (float32)" in alone.caption
 
 
 def test_uncounted_operations_are_told():
@@ -247,7 +250,10 @@ def test_uncounted_operations_are_told():
 
 def test_caption_tells_the_conditions():
     rows = [row("gsa", 20.0, image=image, seed=seed) for image in "ab" for seed in (0, 1)]
-    caption = tables.accuracy(section(rows, statements=("not comparable",)))[0].caption
+    table = tables.accuracy(section(rows, statements=("not comparable",)))[0]
+    assert table.caption == "Clean scenes: quality and cost."  # the page says no more below each table
+    caption = table.conditions
+    assert caption in formats.to_markdown(table) and formats.tex(caption) in formats.to_latex(table, "tiny")
     assert "n = 2 images, seeds 0, 1; protocol paper p1; measured on cpu." in caption
     assert caption.endswith("not comparable.")
 
