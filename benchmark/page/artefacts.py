@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from benchmark.page import plots, tables, training
+from benchmark.page.claims import claims
 from benchmark.page.plots import Plot
 from benchmark.page.section import Section
-from benchmark.page.tables import Table
+from benchmark.page.tables import Listing, Table
 
-Made = Sequence[Table | Plot]
+Made = Sequence[Table | Listing | Plot]
 
 
 @dataclass(frozen=True)
@@ -45,4 +46,5 @@ ARTEFACTS: dict[str, Artefact] = {
     "fidelity": Artefact("Fidelity to the releases", "networks against their releases", tables.fidelity, of_study=True),
     "recorded": Artefact("Fidelity to the releases", "training-free methods against toolboxes", tables.recorded,
                          of_study=True),
+    "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", claims, of_study=True),
 }

@@ -10,7 +10,7 @@ from html import escape
 
 from benchmark.page.cells import Cell
 from benchmark.page.section import slug_of
-from benchmark.page.tables import Column, Row, Table
+from benchmark.page.tables import Column, Listing, Row, Table
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 KINDS = {  # what is ranked with its like alone, and the word for it in a legend
@@ -103,8 +103,13 @@ def full_caption(table: Table) -> str:
     return " ".join(words for words in (table.caption, table.conditions, legend(table)) if words)
 
 
-def to_csv(table: Table) -> str:
+def to_csv(table: Table | Listing) -> str:
     """Raw numbers in full precision, one value a field, a hole empty."""
+    if isinstance(table, Listing):
+        held = io.StringIO()
+        csv.writer(held, lineterminator="\n").writerows([table.columns, *table.rows])
+        return held.getvalue()
+
     def raw(value: float, column: Column) -> str:
         whole = column.scale > 1 and math.isfinite(value) and value == int(value)
         return "" if math.isnan(value) else str(int(value)) if whole else repr(float(value))
@@ -120,8 +125,11 @@ def to_csv(table: Table) -> str:
     return out.getvalue()
 
 
-def to_markdown(table: Table) -> str:
+def to_markdown(table: Table | Listing) -> str:
     """A pipe table, its caption and footnotes."""
+    if isinstance(table, Listing):
+        lined = [table.columns, ["---"] * len(table.columns), *([markdown(text) for text in row] for row in table.rows)]
+        return "\n".join([*("| " + " | ".join(line) + " |" for line in lined), "", markdown(table.caption)]) + "\n"
     letters, place = footnotes(table), ranks(table)
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
@@ -141,8 +149,17 @@ def markdown(text: str) -> str:
     return "".join(MARKDOWN.get(letter, letter) for letter in text)
 
 
-def to_latex(table: Table, study: str) -> str:
-    """A booktabs table, shrunk only where it is wider than the page."""
+def to_latex(table: Table | Listing, study: str) -> str:
+    """A booktabs table, shrunk only where it is wider than the page; words in columns of one width, over several pages."""
+    if isinstance(table, Listing):
+        width = f"{0.98 / len(table.columns):.3f}"
+        head = " & ".join(tex(name) for name in table.columns)
+        return "\n".join([
+            r"% needs \usepackage{array,booktabs,longtable}", r"{\tiny\setlength{\tabcolsep}{2pt}",
+            rf"\begin{{longtable}}{{*{{{len(table.columns)}}}{{>{{\raggedright\arraybackslash}}p{{{width}\linewidth}}}}}}",
+            rf"\caption{{{tex(table.caption)}}} \label{{tab:{slug_of(study)}-{table.name}}} \\",
+            rf"\toprule {head} \\ \midrule \endhead \bottomrule \endfoot",
+            *(" & ".join(tex(text) for text in row) + r" \\" for row in table.rows), r"\end{longtable}}"]) + "\n"
     letters, place = footnotes(table), ranks(table)
     marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", 0: "{}"}
     labels = []
@@ -176,8 +193,10 @@ def tex(text: str) -> str:
     return "".join(TEX.get(letter, letter) for letter in text)
 
 
-def to_html(table: Table) -> str:
+def to_html(table: Table | Listing) -> str:
     """A table in its own scrolling box, with its line, footnotes and links to its files."""
+    if isinstance(table, Listing):
+        return listing_html(table)
     letters, place = footnotes(table), ranks(table)
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
                    + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
@@ -201,7 +220,7 @@ def to_html(table: Table) -> str:
         notes_html(table, letters)] if part)
 
 
-def links(table: Table) -> str:
+def links(table: Table | Listing) -> str:
     """Links to the conditions and to the files of a table."""
     files = (("csv", "CSV"), ("md", "Markdown"), ("tex", "LaTeX"))
     return " · ".join(['<a href="#conditions">Conditions</a>',
@@ -213,6 +232,18 @@ def notes_html(table: Table, letters: Mapping[str, str]) -> str:
     notes = "".join(f'<li id="{table.name}-{letter}"><sup>{letter}</sup> {escape(note)}</li>'
                     for note, letter in letters.items())
     return f'<ul class="notes">{notes}</ul>' if notes else ""
+
+
+def listing_html(listing: Listing) -> str:
+    """A table of words in its own scrolling box, with caption and links to its files."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in listing.columns)
+    lines = [f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(text)}</td>" for text in row[1:]) + "</tr>"
+             for row in listing.rows]
+    return "\n".join([
+        f'<h4 id="{listing.name}">{escape(listing.title)}</h4>',
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(listing.title)}"><table class="words">',
+        f"<thead><tr>{head}</tr></thead>", "<tbody>", *lines, "</tbody>", "</table></div>",
+        f'<p class="caption">{escape(listing.caption)} {links(listing)}</p>'])
 
 
 def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str], name: str) -> str:

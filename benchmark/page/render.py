@@ -25,7 +25,7 @@ from benchmark.page.index import framed
 from benchmark.page.leaderboard import board_html, leaderboard
 from benchmark.page.plots import Plot
 from benchmark.page.section import Facts, Rows, Section, protocol_words, sections
-from benchmark.page.tables import Table
+from benchmark.page.tables import Listing, Table
 
 OWN_FILES = re.compile(r'href="((?:tables|figures)/[^"/]+)"')
 
@@ -53,7 +53,7 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
     made = [(each.chapter, section, one) for each in ARTEFACTS.values() for section in ([whole] if each.of_study else splits)
             for one in each.make(section)]
     figures = [(chapter, section, one) for chapter, section, one in made if isinstance(one, Plot)]
-    tables = [(chapter, section, one) for chapter, section, one in made if isinstance(one, Table)]
+    tables = [(chapter, section, one) for chapter, section, one in made if not isinstance(one, Plot)]
     drawn: dict[str, list[tuple[str, str]]] = {}
     for _, section, plot in figures:
         for method in plot.curves.cells if plot.curves else ():
@@ -119,7 +119,7 @@ def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Pa
     artefact, files = ARTEFACTS[name], dict[str, bytes]()
     for section in [whole] if artefact.of_study else splits:
         for one in artefact.make(section):
-            files |= table_files(one, facts.study) if isinstance(one, Table) else figure_files(one)
+            files |= figure_files(one) if isinstance(one, Plot) else table_files(one, facts.study)
     with store.writing(study_dir, "--reports"):
         for path, content in files.items():
             (study_dir / path).parent.mkdir(parents=True, exist_ok=True)
@@ -130,7 +130,7 @@ def render_only(study_dir: Path, facts: Facts, rows: Rows, name: str) -> list[Pa
 # ------------------------------------------------------------------------------------------------ the parts of the page
 
 
-def table_files(table: Table, study: str) -> dict[str, bytes]:
+def table_files(table: Table | Listing, study: str) -> dict[str, bytes]:
     """A table in each of its forms."""
     return {f"tables/{table.name}.csv": to_csv(table).encode(), f"tables/{table.name}.md": to_markdown(table).encode(),
             f"tables/{table.name}.tex": to_latex(table, study).encode()}
@@ -141,7 +141,8 @@ def figure_files(plot: Plot) -> dict[str, bytes]:
     return {f"figures/{plot.name}.{kind}": data for kind, data in plots.file_bytes(plot).items()}
 
 
-def chapters(part: str, made: Sequence[tuple[str, Section, Plot | Table]], whole: Section, files: dict[str, bytes]) -> str:
+def chapters(part: str, made: Sequence[tuple[str, Section, Plot | Table | Listing]], whole: Section,
+             files: dict[str, bytes]) -> str:
     """Figures or tables by chapter and split; their files are added to ``files``."""
     lines = []
     for i, heading in enumerate(dict.fromkeys(chapter for chapter, _, _ in made)):
@@ -153,7 +154,7 @@ def chapters(part: str, made: Sequence[tuple[str, Section, Plot | Table]], whole
             shown = [one for where, one in mine if where is section]
             pictures = [figure_html(one, files) for one in shown if isinstance(one, Plot)]
             lines += ['<div class="figures">', *pictures, "</div>"] if pictures else []
-            for table in (one for one in shown if isinstance(one, Table)):
+            for table in (one for one in shown if not isinstance(one, Plot)):
                 files |= table_files(table, whole.facts.study)
                 lines.append(to_html(table))
     return "\n".join(lines)
