@@ -13,7 +13,7 @@ from functools import partial
 from benchmark.page import claims_counted as counted
 from benchmark.page import claims_measured as measured
 from benchmark.page.claims_counted import STUDENT, TEACHER
-from benchmark.page.section import Section, protocol_words
+from benchmark.page.section import Section, protocol_words, said
 from benchmark.page.tables import Listing
 from benchmark.page.verdicts import MAIN, Verdict
 from benchmark.published import Claim, figures, published
@@ -68,7 +68,7 @@ MEASURED: dict[str, Callable[[Section, str], Verdict]] = {  # by the rows of the
     "sspsr-detail": measured.finer_than_bicubic,
 }
 TESTS = {**COUNTED, **MEASURED}
-COLUMNS = ("claim", "text", "where", "test", "measured", "verdict", "why", "prints say", "decided by")
+COLUMNS = ("claim", "text", "verdict", "measured", "why", "decided by", "prints say", "where", "test")
 
 
 def decided(section: Section, claim: Claim) -> Verdict:
@@ -89,8 +89,8 @@ def claims(section: Section) -> list[Listing]:
         why = "; ".join([verdict.why, *([f"{' and '.join(other)} built smaller or larger than printed"] if other else [])])
         by = "" if verdict.holds is None else "this suite" if claim.id in COUNTED else f"study {facts.study}"
         where = "; ".join(f"{place['source']}, {place['place']}" for place in claim.where)
-        rows.append((claim.id, claim.text, where, claim.test, verdict.measured, WORDS[verdict.holds], why,
-                     claim.tables_say, by))
+        rows.append((claim.id, claim.text, WORDS[verdict.holds], verdict.measured, why, by, claim.tables_say, where,
+                     claim.test))
     counts = Counter(row[COLUMNS.index("verdict")] for row in rows)
     stale = f" {len(facts.stale)} jobs of this study are stale." if facts.stale else ""
     words = (f"{len(rows)} claims: {', '.join(f'{counts[word]} {word}' for word in WORDS.values())}. Those without training "
@@ -98,4 +98,5 @@ def claims(section: Section) -> list[Listing]:
              "trained as it says and not as the papers did: means of differences image by image, 95 % bootstrap intervals "
              "over images (2,000 resamples; of few images they are too narrow), splits and MSI settings never averaged. A "
              f"claim holds where every interval lies on its side, and not where one lies wholly on the other.{stale}")
+    words = " ".join([words, *said(facts)])
     return [Listing("claims", "Claims of the papers", words, COLUMNS, tuple(rows))]

@@ -17,7 +17,7 @@ from scipy.stats import bootstrap
 from benchmark.metrics import METRICS
 from benchmark.page.section import NO_ROWS, Section
 from benchmark.protocol import CLEAN, Scenario
-from methods import card
+from methods import available, card
 from methods.registry import split_label
 
 LEAST_IMAGES = 3  # of fewer, an interval over images says nothing
@@ -141,8 +141,8 @@ def has(section: Section, *methods: str) -> bool:
 
 def supervised(section: Section, but: Sequence[str] = ()) -> list[str]:
     """Networks trained on other scenes, without oracles, variants and those named."""
-    return [each for each in section.facts.methods if card(each).family == "supervised" and not card(each).oracle
-            and each not in but and "@" not in each]
+    known = [each for each in section.facts.methods if each in available("supervised") and each not in but]
+    return [each for each in known if not card(each).oracle]
 
 
 def variants(section: Section, method: str, key: str) -> dict[object, str]:
