@@ -46,7 +46,7 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     order = {"train": 0, "cost": 1, "score": 2}
     waiting: dict[tuple[Any, ...], list[Job]] = {}
     for job in sorted((job for job in jobs if job.key in stale), key=lambda job: order[job.kind]):
-        if job.kind == "score" and only_harness(stale[job.key]):
+        if job.kind == "score" and only_harness(stale[job.key] - trained_parts(job, root)):
             waiting.setdefault(cell(job), []).append(job)
         else:
             yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
@@ -84,6 +84,13 @@ def shown_equal(job: Job, root: Path) -> bool:
     there = store.held(root, job)
     parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
     return there.state == "done" and parts >= HARNESS
+
+
+def trained_parts(job: Job, root: Path) -> set[str]:
+    """``{"method"}`` where the training of a score was repeated with the method's code as it is: equal, validation included."""
+    there = store.held(root, job.training) if job.training else store.Held("missing")
+    parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
+    return parts & {"method"} if there.state == "done" else set()
 
 
 def only_harness(changed: set[str]) -> bool:
