@@ -65,8 +65,9 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
                 words = f"cannot be measured here, and of its split, scenario and MSI bands {len(seen)} others were"
             else:
                 difference = max(apart for _, apart in seen)
-                words = f"its own code is unchanged; around it measured again: {', '.join(name for name, _ in seen)}" + (
-                    ", equal" if difference <= 1.0 else ", NOT equal")
+                own = "its training was repeated" if "method" in stale[job.key] else "its own code is unchanged"
+                words = f"{own}; around it measured again: {', '.join(name for name, _ in seen)}, " + (
+                    "equal" if difference <= 1.0 else "NOT equal")
             yield marked(job, root, stale[job.key], difference, words)
 
 
