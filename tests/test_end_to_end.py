@@ -221,7 +221,7 @@ def test_the_readme_s_method_is_complete_and_needs_no_other_edit(tiny, tmp_path,
     assert name in capsys.readouterr().out
     assert run(tmp_path, "--methods", "bicubic", name, *words) == 0
     page = (tmp_path / "reports/tiny/index.html").read_text()
-    assert page.count(name) > 5 and name in (tmp_path / "reports/tiny/tables").glob("*accuracy*.md").__next__().read_text()
+    assert page.count(name) > 5 and name in (tmp_path / "reports/tiny/tables").glob("*table-1.md").__next__().read_text()
     table = without_times(tmp_path)
     psnr = table[table["scenario"] == "clean"].groupby("method")["psnr_db"].mean()
     assert psnr[name] > psnr["bicubic"]

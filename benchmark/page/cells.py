@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean, stdev
 from textwrap import shorten
 
@@ -26,6 +27,8 @@ class Cell:
         notes: what must be said of it, a sentence each.
         ranked: it covers all that was asked for, so that it may be set against others.
         means: what it is the mean of: one value a seed or, of a single seed, one an image.
+        by_seed: seed and its mean over images.
+        interval: lower and upper end of its confidence interval over images, where there is one.
     """
 
     value: float = NAN
@@ -34,6 +37,7 @@ class Cell:
     ranked: bool = True
     means: tuple[float, ...] = field(default=(), compare=False)
     by_seed: tuple[tuple[int, float], ...] = field(default=(), compare=False)
+    interval: tuple[float, float] | None = None
 
 
 def mean_and_std(means: Sequence[float]) -> tuple[float, float]:
@@ -108,19 +112,31 @@ def listed(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def average(cells: Sequence[Cell]) -> Cell:
-    """Mean over the levels for each seed, then over the seeds; a hole where one level is a hole."""
+def combined(cells: Sequence[Cell], weights: Sequence[float]) -> Cell:
+    """Weighted sum of the levels for each seed, then the mean over seeds; a hole where one level is a hole.
+
+    Args:
+        cells: one a level.
+        weights: of the levels: all 1 / n for their mean, 1 and -1 for the difference of two, or :func:`trapezoid`.
+    """
     levels = [dict(cell.by_seed) for cell in cells]
     seeds = sorted(set().union(*levels))
-    means = [fmean(level[seed] for level in levels) for seed in seeds if all(seed in level for level in levels)]
+    means = [sum(weight * level[seed] for weight, level in zip(weights, levels)) for seed in seeds
+             if all(seed in level for level in levels)]
     if not means:
         unrecorded = any(NOT_RECORDED in cell.notes for cell in cells)
-        return Cell(notes=(NOT_RECORDED if unrecorded else "no average: a level is missing",))
+        return Cell(notes=(NOT_RECORDED if unrecorded else "a level is missing",))
     notes = dict.fromkeys(note for cell in cells for note in cell.notes)
     if len(means) < len(seeds):
-        notes[f"average over {len(means)} of {len(seeds)} seeds: not ranked"] = None
+        notes[f"over {len(means)} of {len(seeds)} seeds: not ranked"] = None
     ranked = len(means) == len(seeds) and all(cell.ranked for cell in cells)
     return Cell(*mean_and_std(means), tuple(notes), ranked)
+
+
+def trapezoid(places: Sequence[float]) -> list[float]:
+    """Weights of rising places by which the sum of values is the area under their line, divided by its width."""
+    gaps = [(right - left) / (places[-1] - places[0]) for left, right in pairwise(places)]
+    return [(left + right) / 2 for left, right in zip([0.0, *gaps], [*gaps, 0.0])]
 
 
 def cost_rows(costs: pd.DataFrame) -> pd.DataFrame:

@@ -117,7 +117,9 @@ def best_under_noise(section: Section, text: str, own: str = STUDENT) -> Verdict
 def all_fall(section: Section, text: str) -> Verdict:
     """PSNR lost at every step from clean to the strongest noise, every method."""
     found = []
-    for levels in section.noise_levels().values():
+    clean = [each for each in section.facts.scenarios if each == CLEAN]
+    for target in ("lr_hsi", "both"):
+        levels = [*clean, *sorted(_levels(section, (target,)), key=lambda each: -each.snr_db)]
         for split, bands in places(section):
             for method in section.facts.methods:
                 for less, more in pairwise(levels):

@@ -64,7 +64,8 @@ def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
     """What the results folder holds of a study; of trainings, the curves of the methods that the study asks for."""
     curves = store.read(results, jobs, "train", "train.csv")
     return Rows(store.read(results, jobs, "score"), store.costs(results, jobs), asked(curves, jobs),
-                _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"))
+                _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"),
+                store.estimates(results, jobs))
 
 
 def asked(trained: pd.DataFrame, jobs: Iterable[Job]) -> pd.DataFrame:
@@ -102,6 +103,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                     (f"Protocol {study.protocol.name}", study.protocol.describe()), ("Devices", ", ".join(devices)),
                     ("Versions", versions(told_of))),
         cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
+        arguments={method: study.arguments_of(method) for method in study.methods},
         marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
         author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}

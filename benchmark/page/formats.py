@@ -5,14 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from html import escape
+from itertools import groupby
+from typing import Any
 
 from benchmark.page.cells import Cell
 from benchmark.page.section import slug_of
-from benchmark.page.tables import Column, Listing, Row, Table
+from benchmark.page.tables import SIDE_BY_SIDE, Column, Listing, Row, Table
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
+WIDE = 16  # columns, above which a table is printed in smaller letters
 KINDS = {  # what is ranked with its like alone, and the word for it in a legend
     "known": "known (told the sensors' responses)",
     "blind": "blind (not told the responses)",
@@ -49,9 +53,12 @@ def digits(value: float, column: Column) -> int:
 
 
 def text_of(cell: Cell, column: Column) -> str:
-    """``31.20`` or ``31.20 ± 0.05``."""
+    """``31.20``, ``31.20 ± 0.05`` or, with its interval over images, ``31.20 [30.87, 31.55]``."""
     text = number(cell.value, column)
-    return text if math.isnan(cell.std) else f"{text} ± {cell.std / column.scale:.{digits(cell.value, column)}f}"
+    places = digits(cell.value, column) if math.isfinite(cell.value) else 0
+    text += "" if math.isnan(cell.std) else f" ± {cell.std / column.scale:.{places}f}"
+    ends = [f"{end / column.scale:.{places}f}" for end in cell.interval or ()]
+    return f"{text} [{', '.join(ends)}]" if ends else text
 
 
 def ranks(table: Table) -> dict[tuple[int, int], int]:
@@ -98,6 +105,24 @@ def heads(table: Table) -> list[tuple[str, str]]:
     return [(f"{column.label} {ARROWS[column.better]}".strip(), column.unit) for column in table.columns]
 
 
+def groups(table: Table) -> list[tuple[str, int]]:
+    """``(heading, number of columns below it)`` from left to right; empty where no column has a group."""
+    if not any(column.group for column in table.columns):
+        return []
+    return [(name, len(list(columns))) for name, columns in groupby(table.columns, key=lambda column: column.group)]
+
+
+def shown(row: Row, table: Table) -> Iterator[tuple[int, Cell, Column]]:
+    """Place, cell and column of all that a row holds; the columns of a printed row are those of printed values."""
+    for j, (cell, column) in enumerate(zip(row.cells, table.columns)):
+        yield j, cell, replace(column, published=True, decimals=3) if row.published else column
+
+
+def by_panel(table: Table) -> bool:
+    """Whether rows stand in panels by their MSI band count."""
+    return any(row.msi_bands != SIDE_BY_SIDE for row in table.rows)
+
+
 def full_caption(table: Table) -> str:
     """What the files of a table say below it: its line, the legend of the marks, and the conditions."""
     return " ".join(words for words in (table.caption, table.conditions, legend(table)) if words)
@@ -116,12 +141,19 @@ def to_csv(table: Table | Listing) -> str:
 
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["msi_bands", "method", *(key for column in table.columns for key in
-                                              ([column.key, f"{column.key}_std"] if column.better else [column.key]))])
+    first = ["msi_bands", "method"] if by_panel(table) else ["method"]
+    bounded = {j for row in table.rows for j, cell in enumerate(row.cells) if cell.interval}
+
+    def of_column(j: int, value: Any, std: Any, low: Any, high: Any) -> list[Any]:
+        return [value, *([std] if table.columns[j].better else []), *([low, high] if j in bounded else [])]
+
+    writer.writerow([*first, *(f"{column.key}{end}" for j, column in enumerate(table.columns)
+                               for end in of_column(j, "", "_std", "_low", "_high"))])
     for row in table.rows:
-        fields = [raw(value, column) for cell, column in zip(row.cells, table.columns)
-                  for value in ([cell.value, cell.std] if column.better else [cell.value])]
-        writer.writerow([row.msi_bands, row.method, *fields])
+        fields = [raw(value, table.columns[j]) for j, cell in enumerate(row.cells)
+                  for value in of_column(j, cell.value, cell.std, *(cell.interval or (math.nan, math.nan)))]
+        name = f"{row.method} ({row.mark})" if row.published else row.method
+        writer.writerow([*([row.msi_bands] if by_panel(table) else []), name, *fields])
     return out.getvalue()
 
 
@@ -132,13 +164,15 @@ def to_markdown(table: Table | Listing) -> str:
         return "\n".join([*("| " + " | ".join(line) + " |" for line in lined), "", markdown(table.caption)]) + "\n"
     letters, place = footnotes(table), ranks(table)
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
-    lines = [["MSI bands", "Method", *(f"{label} ({unit})" if unit else label for label, unit in heads(table))],
-             ["---:", "---", *("---:" for _ in table.columns)]]
+    labels = [" ".join([*([f"{column.group}:"] if column.group else []), label, *([f"({unit})"] if unit else [])])
+              for (label, unit), column in zip(heads(table), table.columns)]
+    lines = [["MSI bands", "Method", *labels], ["---:", "---", *("---:" for _ in table.columns)]]
     for i, row in enumerate(table.rows):
         texts = [marks[place.get((i, j), 0)].format(text_of(cell, column))
                  + (f"<sup>{','.join(letters[note] for note in cell.notes)}</sup>" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(row.cells, table.columns))]
+                 for j, cell, column in shown(row, table)]
         lines.append([str(row.msi_bands), markdown(named(row)), *texts])
+    lines = lines if by_panel(table) else [line[1:] for line in lines]
     notes = [f"<sup>{letter}</sup> {markdown(note)}  " for note, letter in letters.items()]
     return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", markdown(full_caption(table)),
                       *(["", *notes] if notes else [])]) + "\n"
@@ -171,9 +205,10 @@ def to_latex(table: Table | Listing, study: str) -> str:
              r"  \centering\setlength{\belowcaptionskip}{4pt}",
              rf"  \caption{{{tex(full_caption(table))}}}", rf"  \label{{tab:{slug_of(study)}-{table.name}}}",
              r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-             rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule",
+             rf"  \begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"    \toprule", *grouped_latex(table),
              f"    Method & {' & '.join(labels)} \\\\"]
-    panel = None
+    lines += [] if by_panel(table) else [r"    \midrule"]
+    panel: int | None = None if by_panel(table) else SIDE_BY_SIDE
     for i, row in enumerate(table.rows):
         if row.msi_bands != panel:
             panel = row.msi_bands
@@ -181,11 +216,21 @@ def to_latex(table: Table | Listing, study: str) -> str:
             lines += [r"    \midrule", rf"    {title} \\"]
         texts = [marks[place.get((i, j), 0)].format(tex(text_of(cell, column)))
                  + (rf"$^{{{','.join(letters[note] for note in cell.notes)}}}$" if cell.notes else "")
-                 for j, (cell, column) in enumerate(zip(row.cells, table.columns))]
+                 for j, cell, column in shown(row, table)]
         lines.append(f"    {tex(named(row))} & {' & '.join(texts)} \\\\")
     lines += [r"    \bottomrule", r"  \end{tabular}}"]
     lines += [rf"  \par\smallskip\footnotesize $^{{{letter}}}$ {tex(note)}." for note, letter in letters.items()]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def grouped_latex(table: Table) -> list[str]:
+    """The line of headings above those of the columns, and the rules below it."""
+    parts, rules, at = [], [], 2
+    for name, span in groups(table):
+        parts.append(rf"\multicolumn{{{span}}}{{c}}{{{tex(name)}}}")
+        rules += [rf"\cmidrule(lr){{{at}-{at + span - 1}}}"] if name else []
+        at += span
+    return [f"    & {' & '.join(parts)} \\\\", f"    {' '.join(rules)}"] if parts else []
 
 
 def tex(text: str) -> str:
@@ -201,21 +246,24 @@ def to_html(table: Table | Listing) -> str:
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
                    + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
                    for (label, unit), column in zip(heads(table), table.columns))
+    box = "scroll wide" if len(table.columns) > WIDE else "scroll"
+    above = "".join(f'<th scope="colgroup" colspan="{span}" class="group">{escape(name)}</th>' for name, span in groups(table))
+    above = f"<tr><td></td>{above}</tr>" if above else ""
     lines: list[str] = []
-    panel = None
+    panel: int | None = None if by_panel(table) else SIDE_BY_SIDE
     for i, row in enumerate(table.rows):
         if row.msi_bands != panel:
             panel = row.msi_bands
             lines.append(f'<tr class="panel"><th scope="rowgroup">{panel} MSI bands</th>'
                          f'<td colspan="{len(row.cells)}"></td></tr>')
         texts = "".join(cell_html(cell, column, place.get((i, j), 0), letters, table.name)
-                        for j, (cell, column) in enumerate(zip(row.cells, table.columns)))
+                        for j, cell, column in shown(row, table))
         mark = f" <small>{escape(row.mark)}</small>" if row.mark else ""
         lines.append(f'<tr><th scope="row">{escape(row.method)}{mark}</th>{texts}</tr>')
     return "\n".join(part for part in [
         f'<h4 id="{table.name}">{escape(table.title)}</h4>',
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>',
-        f'<thead><tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>", "</table></div>",
+        f'<div class="{box}" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>',
+        f'<thead>{above}<tr><th scope="col">Method</th>{head}</tr></thead>', "<tbody>", *lines, "</tbody>", "</table></div>",
         f'<p class="caption">{escape(table.caption)} {links(table)}</p>',
         notes_html(table, letters)] if part)
 
@@ -250,7 +298,7 @@ def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str],
     """One ``td``."""
     kind = {1: "best", 2: "second"}.get(rank, "published" if column.published else "")
     kind = "hole" if math.isnan(cell.value) else kind
-    value, _, deviation = text_of(cell, column).partition(" ± ")
-    text = escape(value) + (f" <small>± {escape(deviation)}</small>" if deviation else "")
+    value, _, behind = text_of(cell, column).partition(" ")
+    text = escape(value) + (f" <small>{escape(behind)}</small>" if behind else "")
     marks = ",".join(f'<a href="#{name}-{letters[note]}">{letters[note]}</a>' for note in cell.notes)
     return f'<td{f" class={kind}" if kind else ""}>{text}{f"<sup>{marks}</sup>" if marks else ""}</td>'

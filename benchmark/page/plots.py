@@ -1,4 +1,4 @@
-"""Rows in, figures out: quality against noise (shape of Figures 6-9) and training curves (shape of Figure 11).
+"""Rows in, figures out: quality along any axis of scenarios (Figures 6 to 9 and 12), and what all figures share.
 
 A figure function takes a :class:`~benchmark.page.section.Section` and returns :class:`Plot` values, one small figure each, so
 that a page can put them side by side on a desk and below each other on a phone. A method looks the same in all of them.
@@ -19,10 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from benchmark.page.axes import Axis, axes_of
 from benchmark.page.cells import Cell
 from benchmark.page.section import Section
-from benchmark.page.tables import METRIC_COLUMNS, TARGETS, Column
-from benchmark.protocol import CLEAN, Scenario
+from benchmark.page.tables import METRIC_COLUMNS, Column
+from benchmark.protocol import CLEAN
 from methods import available
 
 # Okabe and Ito's colours without yellow, which is too light on white; colour and marker counts share no factor, so
@@ -122,51 +123,67 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, .
     return tuple(method for method in drawn if method in order[:IN_COLOUR])
 
 
-def noise_curves(section: Section) -> list[Plot]:
-    """PSNR and SAM against SNR, one figure a noise target, metric and MSI setting; clean stands apart at the right."""
-    return [_noise_curve(section, target, levels, METRIC_COLUMNS[metric], msi_bands)
-            for target, levels in section.noise_levels().items()
-            for metric in ("psnr_db", "sam_deg") for msi_bands in section.facts.msi_bands]
+def curves(section: Section, names: Sequence[str] | None = None, msi_bands: int | None = None,
+           methods: Sequence[str] | None = None, prefix: str = "") -> list[Plot]:
+    """PSNR and SAM along the axes of the study's scenarios, one figure an axis, metric and MSI setting.
+
+    Args:
+        section: a split.
+        names: of the axes; all if not given.
+        msi_bands: of one setting; of each if not given.
+        methods: drawn; all of the study if not given.
+        prefix: of the names of the files.
+    """
+    axes, own = axes_of(section.facts.scenarios), tuple(section.facts.methods if methods is None else methods)
+    return [_curve(section, axis, METRIC_COLUMNS[metric], bands, own, prefix)
+            for name, axis in axes.items() if names is None or name in names
+            for metric in ("psnr_db", "sam_deg") for bands in section.facts.msi_bands if msi_bands in (None, bands)]
 
 
-def _noise_curve(section: Section, target: str, levels: Sequence[Scenario], column: Column, msi_bands: int) -> Plot:
-    facts, words, at = section.facts, TARGETS.get(target, f"noise on {target}"), _places(levels)
-    cells = {method: [(at[level], section.score(level, msi_bands, method, column.key)) for level in levels]
-             for method in facts.methods}
-    drawn = [method for method in facts.methods if any(math.isfinite(cell.value) for _, cell in cells[method])]
+def other_curves(section: Section) -> list[Plot]:
+    """As :func:`curves`, of all that Figures 6 to 9 do not show."""
+    axes = axes_of(section.facts.scenarios)
+    made = curves(section, [name for name in axes if name not in ("noise-lr-hsi", "noise-both")])
+    for msi_bands in section.facts.msi_bands:
+        made += curves(section, ("noise-lr-hsi", "noise-both"), msi_bands) if msi_bands not in (4, 6) else []
+    return made
+
+
+def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods: Sequence[str], prefix: str) -> Plot:
+    facts, levels = section.facts, axis.levels
+    cells = {method: [section.score(level.scenario, msi_bands, method, column.key) for level in levels] for method in methods}
+    drawn = [method for method in methods if any(math.isfinite(cell.value) for cell in cells[method])]
     chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in drawn})
     look = styles(facts.methods) | {method: GREY for method in drawn if method not in chosen}
-    seeds = any(len(cell.by_seed) > 1 for own in cells.values() for _, cell in own)
+    seeds = any(len(cell.by_seed) > 1 for own in cells.values() for cell in own)
     with own_style():
         figure, (axes,) = canvas(1, 2.9, drawn, chosen)
         for method in drawn:
-            noisy = [(x, cell) for level, (x, cell) in zip(levels, cells[method]) if math.isfinite(level.snr_db)]
-            clean = [(x, cell) for level, (x, cell) in zip(levels, cells[method]) if math.isinf(level.snr_db)]
             banded = None if method not in chosen else "sd" if seeds else "se"
-            for i, part in enumerate(_unbroken(noisy)):
+            along = [(level.at, cell) for level, cell in zip(levels, cells[method]) if not level.apart]
+            for i, part in enumerate(_unbroken(along)):
                 _line(axes, part, banded, method if i == 0 else "_" + method, look[method])
-            for part in _unbroken(clean):
+            for part in _unbroken([(level.at, cell) for level, cell in zip(levels, cells[method]) if level.apart]):
                 apart = {"marker": "_", "markersize": 4.0} if method not in chosen else {}
                 _line(axes, part, banded, "_clean " + method, {**look[method], **apart, "linestyle": "none"})
-        ticks = sorted((x, "clean" if math.isinf(level.snr_db) else f"{level.snr_db:g}") for level, x in at.items())
-        axes.set_xticks([x for x, _ in ticks], [text for _, text in ticks])
-        if any(math.isinf(level.snr_db) for level in levels):
-            axes.axvline((ticks[-1][0] + ticks[-2][0]) / 2, color="#999999", linewidth=0.8, linestyle=":", label="_break")
-        axes.set_xlabel("SNR (dB)")
+        axes.set_xticks([level.at for level in levels], [plain(axis.tick(level)) for level in levels])
+        if levels[-1].apart and len(levels) > 1:
+            axes.axvline((levels[-1].at + levels[-2].at) / 2, color="#999999", linewidth=0.8, linestyle=":", label="_break")
+        axes.set_xlabel(plain(axis.label))
         axes.set_ylabel(f"{column.label} ({column.unit})")
-        axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands, {words}"), fontsize=10)
+        axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands, {axis.words}"), fontsize=10)
         legend(figure, axes, drawn, look, chosen)
-    by_x = {method: dict(own) for method, own in cells.items() if method in drawn}
-    curves = Curves("SNR (dB)", column, tuple(ticks),
-                    {method: tuple(own[x] for x, _ in ticks) for method, own in by_x.items()}, chosen)
-    images = max((len(cell.means) for own in cells.values() for _, cell in own), default=0)
+    drawn_again = Curves(axis.label, column, tuple((level.at, axis.tick(level)) for level in levels),
+                         {method: tuple(cells[method]) for method in drawn}, chosen)
+    images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen), band, _notes({method: [cell for _, cell in own] for method, own in cells.items()})]
-    return Plot(f"{section.slug}-noise-{target.replace('_', '-')}-{column.key.split('_')[0]}-msi{msi_bands}",
-                f"{column.label} against SNR, {msi_bands} MSI bands",
-                f"{column.label} against SNR, {words}, {msi_bands} MSI bands.", figure, " ".join(filter(None, notes)),
-                section.caption(), alt_of(curves), curves)
+    notes = [thinned(drawn, chosen), band, _notes(cells)]
+    variable = axis.label.rpartition(" (")[0] or axis.label
+    return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
+                f"{column.label} against {variable}, {msi_bands} MSI bands",
+                f"{column.label} against {variable}, {axis.words}, {msi_bands} MSI bands.", figure,
+                " ".join(filter(None, notes)), section.caption(), alt_of(drawn_again), drawn_again)
 
 
 def alt_of(curves: Curves) -> str:
@@ -177,7 +194,8 @@ def alt_of(curves: Curves) -> str:
         if values:
             low, high = min(values.values()), max(values.values())
             best = (min if column.better == "down" else max)(values, key=values.__getitem__)
-            at = words if words == "clean" else f"{words} {curves.axis.rpartition('(')[2].rstrip(')')}"
+            unit = curves.axis.rpartition("(")[2].rstrip(")") if "(" in curves.axis else ""
+            at = words if words == "clean" else f"{words} {unit}".strip()
             parts.append(f"at {at} {best} leads {len(values)} methods from {low:.{column.decimals or 1}f} "
                          f"to {high:.{column.decimals or 1}f}")
     shown = "; ".join(parts) or "no rows yet"
@@ -189,13 +207,6 @@ def thinned(drawn: Sequence[str], chosen: Sequence[str], best: str = "on clean s
     left = len(drawn) - len(chosen)
     return f"In colour: the best {best} and {', '.join(m for m in ALWAYS if m in chosen) or 'no baseline'}; " \
            f"in grey: {left} others." if left else ""
-
-
-def _places(levels: Sequence[Scenario]) -> dict[Scenario, float]:
-    """Where each level stands on the axis: its SNR, and the clean one apart to the right of all."""
-    noisy = sorted(level.snr_db for level in levels if math.isfinite(level.snr_db))
-    clean_at = noisy[-1] + max(noisy[-1] - noisy[-2] if len(noisy) > 1 else 0.0, 5.0)
-    return {level: min(level.snr_db, clean_at) for level in sorted(levels, key=lambda level: level.snr_db)}
 
 
 def _unbroken(points: Sequence[tuple[float, Cell]]) -> list[list[tuple[float, Cell]]]:

@@ -241,7 +241,7 @@ def jobs(whole: Section) -> str:
         lines.append(f"<h3>{heading} ({len(entries)})</h3>")
         lines.append("<ul>" + "".join(f"<li><code>{escape(one)}</code></li>" for one in entries) + "</ul>"
                      if entries else "<p>None.</p>")
-    other = whole.rows.scores[~whole.rows.scores["scenario"].isin(["clean", "noise"])]
+    other = whole.rows.scores[~whole.rows.scores["scenario"].isin([each.name for each in whole.facts.scenarios])]
     if len(other):
         counts = ", ".join(f"{name} ({n})" for name, n in other.groupby("scenario").size().items())
         lines.append(f"<p>Rows of scenarios that no table here shows: {escape(counts)}.</p>")

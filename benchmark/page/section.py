@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -52,6 +54,7 @@ class Facts:
         labels: those of the statements that the study itself makes; they stand on the first screen.
         conditions: ``(heading, words)`` that the page alone says.
         cards: of the methods, each with what it is told as built here; of the registered ones.
+        arguments: build arguments of the methods that are not those of their cards.
         marks: words behind a method's name.
         kinds: with which methods one is ranked: a key of :data:`benchmark.page.formats.KINDS`; missing: with none.
         unranked: sentences that say which methods are not ranked, and why.
@@ -77,6 +80,7 @@ class Facts:
     labels: tuple[str, ...] = ()
     conditions: tuple[tuple[str, str], ...] = ()
     cards: Mapping[str, Method] = field(default_factory=dict)
+    arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
     kinds: Mapping[str, str] = field(default_factory=dict)
     unranked: tuple[str, ...] = ()
@@ -99,6 +103,7 @@ class Rows:
         curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
         fidelity: one line a network.
         recorded: one line a training-free method and recorded case.
+        estimates: ``(method, MSI band count, split)`` -> the file of the estimate that was kept for pictures.
     """
 
     scores: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -106,6 +111,7 @@ class Rows:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     fidelity: pd.DataFrame = field(default_factory=pd.DataFrame)
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    estimates: Mapping[tuple[str, int, str], Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,23 +153,20 @@ class Section:
         """The mean of one column of the score rows over the images of this split that the plan asks for."""
         key = scenario, msi_bands, method, column
         if key not in self._scored:
-            found = self._places.get((scenario.name, scenario.noise_target, scenario.snr_db, msi_bands, method), NO_ROWS)
-            images = len(self.split.images) if self.split else 0
-            self._scored[key] = score_cell(found, column, images, self.facts.seeds.get(method, (0,)))
+            images = sum(len(split.images) for split in ([self.split] if self.split else self.facts.splits))
+            self._scored[key] = score_cell(self.scored(scenario, msi_bands, method), column, images,
+                                           self.facts.seeds.get(method, (0,)))
         return self._scored[key]
+
+    def scored(self, scenario: Scenario, msi_bands: int, method: str) -> pd.DataFrame:
+        """The score rows of a method in a scenario, also the failed ones."""
+        return self._places.get((scenario.name, scenario.noise_target, scenario.snr_db, msi_bands, method), NO_ROWS)
 
     @cached_property
     def costs(self) -> Mapping[tuple[int, str], pd.DataFrame]:
         """(MSI band count, method) -> its cost rows at the largest size."""
         found = cost_rows(self.rows.costs)
         return dict(list(found.groupby(["msi_bands", "method"], sort=False))) if len(found) else {}
-
-    def noise_levels(self) -> dict[str, list[Scenario]]:
-        """Noise target -> its scenarios by falling SNR, the clean one first."""
-        clean = [each for each in self.facts.scenarios if each.name == "clean"][:1]
-        noisy = sorted((each for each in self.facts.scenarios if each.name == "noise"), key=lambda each: -each.snr_db)
-        targets = sorted({each.noise_target for each in noisy}, key=lambda target: (target != "lr_hsi", target))
-        return {target: [*clean, *(each for each in noisy if each.noise_target == target)] for target in targets}
 
     def conditions(self) -> str:
         """Under which the means of this split stand: n, seeds, devices, and what is a mean of what."""

@@ -1,4 +1,4 @@
-"""Rows in, tables out: the accuracy table (shape of Table I) and the robustness tables (shape of Table II).
+"""Rows in, tables out: every metric, costs, quality along any axis, fidelity; those of the papers: ``benchmark.page.papers``.
 
 A table function takes a :class:`~benchmark.page.section.Section` and returns :class:`Table` values: raw numbers with the
 description of their columns. :mod:`benchmark.page.formats` turns them into text and rounds there.
@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from benchmark.metrics import METRICS
-from benchmark.page.cells import Cell, average, cost_cell, sides
-from benchmark.page.section import Facts, Section
-from benchmark.protocol import CLEAN, Scenario
-
-TARGETS = {"lr_hsi": "noise on the LR-HSI only", "both": "noise on LR-HSI and HR-MSI"}
+from benchmark.page.axes import Axis, axes_of
+from benchmark.page.cells import Cell, combined, cost_cell, sides, trapezoid
+from benchmark.page.section import Facts, Section, said
+from benchmark.protocol import CLEAN
 
 
 @dataclass(frozen=True)
@@ -30,6 +29,7 @@ class Column:
         decimals: digits behind the point; None: three significant digits.
         scale: the CSV keeps the raw number, the other forms show ``value / scale``.
         published: printed in a paper, not measured here: shown as printed, blank where nothing is printed.
+        group: heading that it shares with its neighbours.
     """
 
     key: str
@@ -39,6 +39,10 @@ class Column:
     decimals: int | None = None
     scale: float = 1.0
     published: bool = False
+    group: str = ""
+
+
+SIDE_BY_SIDE = 0  # in the place of a row's MSI band count: its columns say which one they are of
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,10 @@ class Row:
     """One method with one MSI band count; ``cells`` in the order of the table's columns.
 
     Args:
+        msi_bands: or :data:`SIDE_BY_SIDE`.
         mark: words behind the method's name.
         kind: the rows it is ranked with are of the same kind and MSI band count; empty: it is not ranked.
+        published: all of it is printed in a paper, as :attr:`Column.published`.
     """
 
     msi_bands: int
@@ -55,6 +61,7 @@ class Row:
     cells: tuple[Cell, ...]
     mark: str = ""
     kind: str = ""
+    published: bool = False
 
 
 @dataclass(frozen=True)
@@ -101,9 +108,6 @@ COUNTS = (
     Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
-# what the papers print, and the column that is counted the same way: used parameters, convolutions and linear layers
-PUBLISHED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "parameters_used": "parameters",
-             "macs_conv": "macs", "seconds_median": "seconds", "peak_memory_mb": "memory_mb"}
 FIDELITY = (
     Column("golden_difference", "Golden difference", "1e-6", "", None, 1e-6),
     Column("parameters_used", "Params used", "M", "", 3, 1e6),
@@ -149,30 +153,16 @@ class Timing:
         return cost_cell(there, self.key)
 
 
-def accuracy(section: Section) -> list[Table]:
-    """Clean scenes: quality and cost of each method, measured beside published, in the shape of the paper's Table I."""
-    facts = section.facts
+def costs(section: Section) -> list[Table]:
+    """What one fusion costs: counts, and time and memory on each machine."""
+    if not section.costs:
+        return []
     timings = timings_of(section)
-    shown = [METRIC_COLUMNS[key] for key in MAIN_METRICS]
-    lines: dict[tuple[int, str], dict[str, Cell]] = {}
-    for msi_bands, method in cases_of(facts):
-        cells = {column.key: section.score(CLEAN, msi_bands, method, column.key) for column in shown}
-        cells |= {column.key: cost_cell(section.costs.get((msi_bands, method)), column.key) for column in COUNTS}
-        cells |= {timing.column.key: timing.cell(section, msi_bands, method) for timing in timings}
-        printed = facts.published.get(method, {}).get(msi_bands, {})
-        cells |= {f"{key}_published": Cell(printed[name].value, notes=tuple(
-            f"in print: {defect.what}".rstrip(".") for defect in printed[name].defects))
-            for key, name in PUBLISHED.items() if name in printed}
-        lines[msi_bands, method] = cells
-    columns = _with_published([*shown, *COUNTS, *(timing.column for timing in timings)],
-                              {key for cells in lines.values() for key in cells})
-    words = ["Clean scenes: quality and cost."]
-    words += ["Published: as printed in the papers, measured there on other scenes and machines, one run each."] if any(
-        column.published for column in columns) else []
-    words += [cost_words(section)] if section.costs else []
-    rows = [row_of(facts, *case, [cells.get(column.key, Cell()) for column in columns]) for case, cells in lines.items()]
-    return [Table(f"{section.slug}-accuracy", "Accuracy and cost", " ".join(words), tuple(columns), tuple(rows),
-                  facts.unranked, section.caption())]
+    rows = [row_of(section.facts, *case, [*(cost_cell(section.costs.get(case), column.key) for column in COUNTS),
+                                          *(timing.cell(section, *case) for timing in timings)])
+            for case in cases_of(section.facts)]
+    return [Table("study-costs", "Cost of one fusion", cost_words(section), (*COUNTS, *(timing.column for timing in timings)),
+                  tuple(rows), conditions=" ".join(said(section.facts)))]
 
 
 def machines_of(section: Section) -> dict[tuple[str, str], str]:
@@ -190,26 +180,25 @@ def timings_of(section: Section) -> list[Timing]:
             for (device, dtype), letter in (machines or {("", ""): ""}).items() for column in TIMINGS]
 
 
+def machine_of_most(section: Section, msi_bands: int) -> tuple[list[Timing], str]:
+    """The timed columns of the machine that has measured most methods, and its words; those of all: :func:`costs`."""
+    held = [rows for (bands, _), rows in section.costs.items() if bands == msi_bands]
+    if not held:
+        return [Timing(column, column.key) for column in TIMINGS], ""
+    rows = pd.concat(held)
+    counts = rows[rows["status"] == "ok"].groupby(["device", "dtype"]).size().to_dict()
+    device, dtype = max(machines_of(section), key=lambda machine: counts.get(machine, 0))
+    lr, hr = sides(rows)
+    return ([Timing(column, column.key, device, dtype) for column in TIMINGS],
+            f"Cost of one fusion, LR {lr} to HR {hr} pixels a side, on {device} ({dtype}).")
+
+
 def cost_words(section: Section) -> str:
     """Of which size and on which machines the cost of a fusion was measured."""
     lr, hr = sides(pd.concat(list(section.costs.values())))
     where = "; ".join(f"{f'{letter}: ' if letter else ''}{device} ({dtype})"
                       for (device, dtype), letter in machines_of(section).items())
     return f"Cost of one fusion, LR {lr} to HR {hr} pixels a side, on {where}."
-
-
-def _with_published(measured: Sequence[Column], there: set[str]) -> list[Column]:
-    """Behind each measured column what the papers print; once behind those of several machines."""
-    bases = [column.key.partition("@")[0] for column in measured]
-    last = dict(zip(bases, measured))
-    columns: list[Column] = []
-    for base, column in zip(bases, measured):
-        columns.append(column)
-        if last[base] is column and f"{base}_published" in there:
-            decimals = 3 if base in MAIN_METRICS else column.decimals  # as the papers print them
-            columns.append(replace(column, key=f"{base}_published", label="published", better="", published=True,
-                                   decimals=decimals))
-    return columns
 
 
 def all_metrics(section: Section) -> list[Table]:
@@ -220,30 +209,62 @@ def all_metrics(section: Section) -> list[Table]:
                   tuple(rows), section.facts.unranked, section.caption())]
 
 
-def robustness(section: Section) -> list[Table]:
-    """Quality against noise, in the shape of the paper's Table II: one table a metric and noise target."""
-    return [_robustness(section, target, levels, METRIC_COLUMNS[metric])
-            for target, levels in section.noise_levels().items() for metric in MAIN_METRICS]
+def by_level(section: Section, axis: Axis, metrics: Sequence[str], name: str = "",
+             methods: Sequence[str] | None = None) -> Table:
+    """Quality by the levels of an axis, the metrics of each level side by side.
 
+    Behind them, of noise, the mean over all levels and the area under the curve of PSNR: robustness in one number; of other
+    axes the change from clean to the last level.
 
-def _robustness(section: Section, target: str, levels: Sequence[Scenario], column: Column) -> Table:
-    columns = [replace(column, key=level_key(level), label=level_key(level).replace("_", " "), unit="") for level in levels]
-    columns.append(replace(column, key="average", label="average", unit=""))
+    Args:
+        section: a split.
+        axis: whose levels.
+        metrics: columns of the score rows.
+        name: of the table; of the axis if not given.
+        methods: its rows; all of the study if not given.
+    """
+    facts, levels = section.facts, axis.levels
+    shown = [METRIC_COLUMNS[metric] for metric in metrics]
+    columns = [replace(column, key=f"{column.key}_{level.key}", group=level.words) for level in levels for column in shown]
+    along = [level for level in levels if not level.apart]
+    area = axis.unit == "dB" and "psnr_db" in metrics and len(along) > 1
+    words = []
+    clean = next((i for i, level in enumerate(levels) if level.scenario == CLEAN), None)
+    last = max((i for i in range(len(levels)) if i != clean and not levels[i].apart), default=None)
+    weights: list[float] = []  # of the levels, in the summary behind them
+    if axis.unit == "dB" and len(levels) > 1:
+        columns += [replace(column, key=f"{column.key}_average", group="average") for column in shown]
+        words.append(f"Average: mean over the levels shown{', clean included' if clean is not None else ''}.")
+        weights = [1 / len(levels)] * len(levels)
+    elif clean is not None and last is not None:
+        columns += [replace(column, key=f"{column.key}_change", group="change", better="") for column in shown]
+        words.append(f"Change: {levels[last].words} less clean.")
+        weights = [float(i == last) - float(i == clean) for i in range(len(levels))]
+    if area:
+        columns.append(replace(METRIC_COLUMNS["psnr_db"], key="psnr_db_area", group="area"))
+        words.append(f"Area: under the curve of PSNR over SNR, divided by its width of {along[-1].at - along[0].at:g} dB.")
     rows = []
-    for case in cases_of(section.facts):
-        cells = [section.score(level, *case, column.key) for level in levels]
-        rows.append(row_of(section.facts, *case, [*cells, average(cells)]))
-    words = TARGETS.get(target, f"noise on {target}")
-    clean = ", clean included" if levels[0].name == "clean" else ""
-    return Table(
-        f"{section.slug}-noise-{target.replace('_', '-')}-{column.key.split('_')[0]}", f"{column.label} under {words}",
-        f"{column.label} ({column.unit}) by signal-to-noise ratio, {words}. Average: mean of the columns shown{clean}.",
-        tuple(columns), tuple(rows), section.facts.unranked, section.caption())
+    for msi_bands, method in cases_of(facts):
+        if methods is None or method in methods:
+            own = {column.key: [section.score(level.scenario, msi_bands, method, column.key) for level in levels]
+                   for column in shown}
+            cells = [own[column.key][i] for i in range(len(levels)) for column in shown]
+            cells += [combined(own[column.key], weights) for column in shown] if weights else []
+            if area:
+                at = [cell for level, cell in zip(levels, own["psnr_db"]) if not level.apart]
+                cells.append(combined(at, trapezoid([level.at for level in along])))
+            rows.append(row_of(facts, msi_bands, method, cells))
+    labels = " and ".join(column.label for column in shown)
+    caption = " ".join([f"{labels} by {axis.label or 'scenario'}, {axis.words}.", *words])
+    return Table(f"{section.slug}-{name or axis.name}" + ("-rmse" if metrics == ("rmse",) else ""),
+                 f"{labels}: {axis.words}", caption, tuple(columns), tuple(rows), facts.unranked, section.caption())
 
 
-def level_key(level: Scenario) -> str:
-    """``clean`` or ``45_dB``."""
-    return "clean" if math.isinf(level.snr_db) else f"{level.snr_db:g}_dB"
+def scenarios(section: Section) -> list[Table]:
+    """Quality along every axis of the study that no table of the papers has."""
+    axes = axes_of(section.facts.scenarios)
+    made = [by_level(section, axis, ("psnr_db", "sam_deg")) for name, axis in axes.items() if name != "noise-both"]
+    return made + [by_level(section, axis, ("rmse",)) for axis in axes.values()]
 
 
 def fidelity(section: Section) -> list[Table]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import pandas as pd
@@ -22,19 +22,26 @@ MANY = 8  # methods in one panel, above which it is a figure of its own
 PANELS = 6  # in one figure
 
 
-def training(section: Section) -> list[Plot]:
-    """Every logged quantity per epoch: loss terms in panels, validation figures and learning rates apart."""
+def training(section: Section, methods: Sequence[str] | None = None, prefix: str = "training") -> list[Plot]:
+    """Every logged quantity per epoch: loss terms in panels, validation figures and learning rates apart.
+
+    Args:
+        section: the whole study.
+        methods: drawn; all of the study if not given.
+        prefix: of the names of the files.
+    """
     made = []
     for msi_bands in section.facts.msi_bands:
         curves = section.rows.curves
-        curves = curves[(curves["msi_bands"] == msi_bands) & curves["method"].isin(section.facts.methods)]
+        curves = curves[(curves["msi_bands"] == msi_bands)
+                        & curves["method"].isin(section.facts.methods if methods is None else methods)]
         curves = curves.dropna(subset=["value"])
         for i, terms in enumerate(_figures(curves), 1):
-            name = f"training-losses{'' if i == 1 else f'-{i}'}-msi{msi_bands}"
+            name = f"{prefix}-losses{'' if i == 1 else f'-{i}'}-msi{msi_bands}"
             made.append(_training(section, curves, name, "Training losses", msi_bands,
                                   {term: TERMS.get(term, term) for term in terms}))
         logged = set(curves["quantity"])
-        made += [_training(section, curves, f"training-{name}-msi{msi_bands}", title, msi_bands, {quantity: label})
+        made += [_training(section, curves, f"{prefix}-{name}-msi{msi_bands}", title, msi_bands, {quantity: label})
                  for name, title, quantity, label in OTHERS if quantity in logged]
     return made
 
@@ -77,7 +84,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
             if len(quantities) > 1:
                 axes.locator_params(axis="y", nbins=4)
             low, high = here["value"].min(), here["value"].max()
-            loss = name.startswith("training-losses")
+            loss = "-losses" in name
             if loss and low > 0 and high > 10 * low:  # a decade at least, else a log axis has no labels
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")

@@ -92,7 +92,7 @@ def test_nothing_scrolls_sideways_every_image_loads_and_the_console_is_silent(sh
     page = show(name, width, scheme=scheme)
     assert page.execute_script("return document.documentElement.scrollWidth") <= width
     images = page.execute_script("return [...document.images].map(one => [one.complete && one.naturalWidth > 0, one.alt])")
-    assert all(loaded and alt for loaded, alt in images) and len(images) == (2 if name != "index.html" else 0)
+    assert all(loaded and alt for loaded, alt in images) and len(images) == (10 if name != "index.html" else 0)
     assert page.get_log("browser") == []
     ground, ink = page.execute_script("const look = getComputedStyle(document.body); return [look.backgroundColor, look.color]")
     dark = [sum(map(int, re.findall(r"\d+", colour)[:3])) < 384 for colour in (ground, ink)]

@@ -12,7 +12,7 @@ from benchmark.page.plots import MARKERS
 
 
 def drawn(rows, **words):
-    curves = plots.noise_curves(section(rows, **words))[0].curves
+    curves = plots.curves(section(rows, **words))[0].curves
     text = curves_html(curves, "name", "alt")
     closed = re.sub(r"<input([^>]*) checked([^>]*)>", r'<input\1 checked=""\2/>', text)  # HTML's short forms as XML's
     return curves, ElementTree.fromstring(closed)

@@ -36,7 +36,7 @@ def noise_rows(method="gsa", levels=(25.0, 35.0, 45.0), target="both"):
 
 
 def test_noise_curve_joins_the_levels_and_sets_clean_apart():
-    made = {plot.name: plot for plot in plots.noise_curves(section(noise_rows()))}
+    made = {plot.name: plot for plot in plots.curves(section(noise_rows()))}
     assert sorted(made) == ["made-test-noise-both-psnr-msi4", "made-test-noise-both-sam-msi4"]
     (axes,) = made["made-test-noise-both-psnr-msi4"].figure.axes
     drawn = lines(axes)
@@ -49,7 +49,7 @@ def test_noise_curve_joins_the_levels_and_sets_clean_apart():
 
 def test_a_missing_level_interrupts_the_line_and_a_missing_method_is_named():
     rows = [*noise_rows(), *noise_rows("bicubic", levels=(25.0, 45.0))]
-    plot = plots.noise_curves(section(rows, methods=("bicubic", "gsa", "never-run")))[0]
+    plot = plots.curves(section(rows, methods=("bicubic", "gsa", "never-run")))[0]
     drawn = lines(plot.figure.axes[0])
     assert drawn["bicubic"].get_xydata().tolist() == [[25.0, 12.5]]
     assert drawn["_bicubic"].get_xydata().tolist() == [[45.0, 22.5]]
@@ -59,7 +59,7 @@ def test_a_missing_level_interrupts_the_line_and_a_missing_method_is_named():
 def test_a_figure_tells_what_its_points_lack():
     rows = [*noise_rows(), *({**one, "psnr_db": math.nan} for one in noise_rows("old")),
             *({**one, "stale": "scoring"} for one in noise_rows("bicubic"))]
-    plot = plots.noise_curves(section(rows, splits=(Split("made", "test", ("a", "lost")),)))[0]
+    plot = plots.curves(section(rows, splits=(Split("made", "test", ("a", "lost")),)))[0]
     assert "Not recorded: the rows are older than this figure: old." in plot.notes
     assert "Over 1 of 2 images: not ranked: gsa, bicubic." in plot.notes
     assert "Stale: its code has changed since (scoring): bicubic." in plot.notes
@@ -76,23 +76,23 @@ def band(axes, x):
 def test_bands_are_of_seeds_or_of_images_and_none_of_one_value():
     rows = [*noise_rows(), *({**one, "seed": 1, "psnr_db": one["psnr_db"] + 2.0} for one in noise_rows())]
     rows += noise_rows("bicubic")  # trained by nobody: one seed, no band
-    plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
+    plot = plots.curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
     np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [13.5 - math.sqrt(2), 13.5 + math.sqrt(2)])
     assert "standard deviation over the seeds" in plot.notes
 
     rows = [*noise_rows(), *({**one, "image": "b", "psnr_db": one["psnr_db"] + 2.0} for one in noise_rows())]
-    plot = plots.noise_curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
+    plot = plots.curves(section([one for one in rows if one["snr_db"] != math.inf]))[0]
     np.testing.assert_allclose(band(plot.figure.axes[0], 25.0), [12.5, 14.5])  # sqrt(2) / sqrt(2 images)
     assert "standard error over the images" in plot.notes
 
-    plot = plots.noise_curves(section(noise_rows()))[0]
+    plot = plots.curves(section(noise_rows()))[0]
     assert not plot.figure.axes[0].collections and "Band" not in plot.notes
 
 
 def test_an_empty_setting_still_has_its_figure():
     words = {"methods": ("gsa",), "msi_bands": (6,), "splits": (Split("made", "test", ("a",)),),
              "scenarios": (CLEAN, noise("both", 30.0))}
-    plot = plots.noise_curves(section([], **words))[0]
+    plot = plots.curves(section([], **words))[0]
     assert [text.get_text() for text in plot.figure.axes[0].texts] == ["no rows yet"]
 
 
@@ -113,7 +113,7 @@ def test_a_method_looks_the_same_whatever_stands_beside_it():
 def test_of_many_methods_ten_are_in_colour_the_best_and_the_baselines():
     values = {"bicubic": 1.0, "gsa": 2.0, **{f"m{i:02d}": 10.0 + i for i in range(14)}}
     rows = [{**one, "psnr_db": one["psnr_db"] + value} for name, value in values.items() for one in noise_rows(name)]
-    plot = plots.noise_curves(section(rows))[0]
+    plot = plots.curves(section(rows))[0]
     assert set(plot.curves.coloured) == {"bicubic", "gsa", *(f"m{i:02d}" for i in range(6, 14))}
     drawn = lines(plot.figure.axes[0])
     grey = [name for name in values if drawn[name].get_color() == plots.GREY["color"]]
@@ -121,20 +121,20 @@ def test_of_many_methods_ten_are_in_colour_the_best_and_the_baselines():
     (legend,) = plot.figure.legends
     assert [text.get_text() for text in legend.get_texts()][-1] == "6 others"
     assert "in grey: 6 others" in plot.notes
-    few = plots.noise_curves(section(noise_rows()))[0]
+    few = plots.curves(section(noise_rows()))[0]
     assert few.curves.coloured == ("gsa",) and "grey" not in few.notes
 
 
 def test_alt_text_says_who_leads_and_the_range():
     rows = [*noise_rows(), *({**one, "psnr_db": one["psnr_db"] + 1.0, "sam_deg": 3.0} for one in noise_rows("bicubic"))]
-    psnr, sam = plots.noise_curves(section(rows))
+    psnr, sam = plots.curves(section(rows))
     assert ("at 25 dB bicubic leads 2 methods from 12.50 to 13.50; "
             "at clean bicubic leads 2 methods from 30.00 to 31.00") in psnr.alt
     assert "at clean gsa leads 2 methods from 2.000 to 3.000" in sam.alt
 
 
 def test_the_files_of_a_figure_hold_its_full_caption():
-    plot = plots.noise_curves(section(noise_rows(), statements=("not comparable",)))[0]
+    plot = plots.curves(section(noise_rows(), statements=("not comparable",)))[0]
     made = plots.file_bytes(plot)
     assert Image.open(io.BytesIO(made["png"])).text["Description"] == plots.full_caption(plot)
     assert plots.full_caption(plot).startswith(plot.caption) and "n = 1 images" in plots.full_caption(plot)
@@ -180,7 +180,7 @@ def test_every_logged_quantity_is_drawn():
 
 
 def test_files_have_the_same_bytes_each_time():
-    first, second = (plots.file_bytes(plots.noise_curves(section(noise_rows()))[0]) for _ in range(2))
+    first, second = (plots.file_bytes(plots.curves(section(noise_rows()))[0]) for _ in range(2))
     assert first == second
     assert first["png"].startswith(b"\x89PNG")
     assert first["pdf"].startswith(b"%PDF")
@@ -201,9 +201,9 @@ def test_a_user_s_matplotlibrc_changes_no_picture(lines_of_rc, tmp_path):
     (tmp_path / "matplotlibrc").write_text(lines_of_rc)
     script = (f"import sys; sys.path[:0] = [{str(ROOT)!r}, {str(Path(__file__).parent)!r}]\n"
               "import hashlib, test_plots as t\n"
-              "made = t.plots.file_bytes(t.plots.noise_curves(t.section(t.noise_rows()))[0])\n"
+              "made = t.plots.file_bytes(t.plots.curves(t.section(t.noise_rows()))[0])\n"
               "print([hashlib.sha256(made[kind]).hexdigest() for kind in ('png', 'pdf')])")
     found = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True,
                            env=os.environ | {"MATPLOTLIBRC": str(tmp_path)}, check=True).stdout
-    made = plots.file_bytes(plots.noise_curves(section(noise_rows()))[0])
+    made = plots.file_bytes(plots.curves(section(noise_rows()))[0])
     assert found.strip() == str([hashlib.sha256(made[kind]).hexdigest() for kind in ("png", "pdf")])

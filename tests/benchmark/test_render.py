@@ -82,8 +82,8 @@ def test_page_is_self_contained_and_its_links_lead_somewhere(folder, page):
 
 def test_nothing_is_embedded_twice_and_curves_are_no_pictures(folder, page):
     pictures = re.findall(r'src="data:image/png;base64,([^"]*)"', page)
-    assert len(set(pictures)) == len(pictures) == 1  # the training losses
-    assert page.count('<div class="curves"') == len(list((folder / "figures").glob("*.png"))) - 1
+    assert len(set(pictures)) == len(pictures) == 3  # the training losses, and time against PSNR of each split
+    assert page.count('<div class="curves"') == len(list((folder / "figures").glob("*.png"))) - 3
 
 
 def test_conditions_stand_once_and_in_full_in_the_files(folder, page):
@@ -103,7 +103,7 @@ def test_parts_in_order_holes_and_lists(page):
     places = [page.index(f'<h2 id="{part}">') for part in ("leaderboard", "figures", "tables", "methods", "conditions", "jobs")]
     assert places == sorted(places)
     assert "Scenes kept apart." in page
-    assert '<td class=hole>—<sup><a href="#made-test-noise-both-psnr-' in page
+    assert '<td class=hole>—<sup><a href="#made-test-table-2-' in page
     assert "no row: not measured yet" in page
     assert "ab12: LinAlgError: singular" in page
     assert "score gsa 30 dB" in page
@@ -116,10 +116,10 @@ def test_parts_in_order_holes_and_lists(page):
 
 def test_files_beside_the_page(folder):
     names = sorted(path.name for path in (folder / "tables").iterdir())
-    assert [sum(name.endswith(kind) for name in names) for kind in (".csv", ".md", ".tex")] == [2 * 5 + 1] * 3
-    text = (folder / "tables" / "made-test-noise-both-psnr.csv").read_text()
-    assert text.splitlines()[1] == "4,bicubic,20.0,,18.0,,19.0,"
-    assert len(list((folder / "figures").glob("*.png"))) == len(list((folder / "figures").glob("*.pdf"))) == 5
+    assert [sum(name.endswith(kind) for name in names) for kind in (".csv", ".md", ".tex")] == [2 * 4 + 3] * 3
+    text = (folder / "tables" / "made-test-table-2.csv").read_text()
+    assert text.splitlines()[1].split(",")[:6] == ["4", "bicubic", "18.0", "", "2.0", ""]
+    assert len(list((folder / "figures").glob("*.png"))) == len(list((folder / "figures").glob("*.pdf"))) == 7
     for path in (folder / "tables").glob("*.tex"):
         bare = re.sub(r"\\[{}]", "", path.read_text())
         assert bare.count("{") == bare.count("}")

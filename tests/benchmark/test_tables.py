@@ -5,10 +5,11 @@ import io
 import math
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from benchmark.page import formats, tables
+from benchmark.page import formats, papers, tables
 from benchmark.page.cells import NO_ROW, NOT_RECORDED, Cell
 from benchmark.page.section import Facts, Rows, Split, sections
 from benchmark.page.tables import Column, Row, Table
@@ -71,7 +72,7 @@ def cells(table, key):
 
 
 def clean(rows, key="psnr_db", method="gsa"):
-    return cells(tables.accuracy(section(rows))[0], key)[4, method]
+    return cells(tables.all_metrics(section(rows))[0], key)[4, method]
 
 
 def test_mean_is_over_images_within_a_seed_and_then_over_seeds():
@@ -88,7 +89,7 @@ def test_mean_is_over_images_within_a_seed_and_then_over_seeds():
 def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
     rows = [row("gsa", 20.0), row("gsa", 99.0, image="b", status="failed"),
             row("bicubic", 10.0), row("bicubic", 12.0, image="b"), row("other", 5.0), row("other", 5.0, image="b")]
-    table = tables.accuracy(section(rows))[0]
+    table = tables.all_metrics(section(rows))[0]
     cell = cells(table, "psnr_db")[4, "gsa"]
     assert cell.value == 20.0
     assert cell.notes == ("over 1 of 2 images, 1 rows failed: not ranked",)
@@ -104,14 +105,14 @@ def test_a_seed_that_failed_throughout_is_told():
 def test_a_line_lost_in_every_file_is_noticed():
     asked = (Split("made", "test", ("a", "b", "lost")),)
     rows = [row(method, 20.0, image=image) for method in ("gsa", "bicubic") for image in "ab"]
-    table = tables.accuracy(section(rows, splits=asked))[0]
+    table = tables.all_metrics(section(rows, splits=asked))[0]
     assert cells(table, "psnr_db")[4, "gsa"].notes == ("over 2 of 3 images: not ranked",)
     assert "n = 2 of 3 images" in table.conditions
     assert formats.ranks(table) == {} and "Bold" not in formats.full_caption(table)
 
 
 def test_a_seed_without_a_row_is_noticed():
-    cell = cells(tables.accuracy(section([row("gsa", 20.0)], seeds={"gsa": (0, 1)}))[0], "psnr_db")[4, "gsa"]
+    cell = cells(tables.all_metrics(section([row("gsa", 20.0)], seeds={"gsa": (0, 1)}))[0], "psnr_db")[4, "gsa"]
     assert cell == Cell(20.0, cell.std, ("over 0 to 1 of 1 images a seed: not ranked",), ranked=False)
     assert math.isnan(cell.std)
 
@@ -119,14 +120,14 @@ def test_a_seed_without_a_row_is_noticed():
 def test_rows_older_than_a_metric_show_a_hole_that_says_so():
     old = [{key: value for key, value in row("gsa", 20.0, snr=snr, target=target).items() if key != "rmse"}
            for snr, target in ((INF, "none"), (30.0, "both"))]
-    made = [*tables.accuracy(section(old)), *tables.all_metrics(section(old)), *tables.robustness(section(old))]
+    made = [*tables.all_metrics(section(old)), *papers.table_1(section(old)), *tables.scenarios(section(old))]
     found = [(column.key, cell) for table in made for line in table.rows for column, cell in zip(table.columns, line.cells)
              if NOT_RECORDED in cell.notes]
     assert len(found) == 1 + 1 + 3 and all(math.isnan(cell.value) for _, cell in found)
     # beside rows that have it: NaN with status ok is a hole as well, and a mean over some of the images is told
     mixed = [row("gsa", 20.0), row("gsa", 20.0, image="b") | {"rmse": math.nan}, row("bicubic", 1.0) | {"rmse": math.nan},
              row("bicubic", 1.0, image="b") | {"rmse": math.nan}]
-    held = cells(tables.accuracy(section(mixed))[0], "rmse")
+    held = cells(tables.all_metrics(section(mixed))[0], "rmse")
     assert held[4, "gsa"] == Cell(10.0, pytest.approx(math.nan, nan_ok=True),
                                   ("over 1 of 2 images, 1 not recorded: not ranked",), ranked=False)
     assert held[4, "bicubic"].notes == (NOT_RECORDED,)
@@ -136,7 +137,7 @@ def test_stale_rows_are_marked_with_what_changed():
     note = "stale: its code has changed since (protocol, scoring)"
     assert clean([row("gsa", 20.0, stale="protocol, scoring")]).notes == (note,)
     assert clean([row("gsa", 2.0, stale="protocol"), row("gsa", 2.0, image="b", stale="protocol, scoring")]).notes == (note,)
-    table = tables.accuracy(section([row("gsa", 20.0)], [cost("gsa", stale="counting")]))[0]
+    table = tables.costs(section([row("gsa", 20.0)], [cost("gsa", stale="counting")]))[0]
     assert cells(table, "seconds_median")[4, "gsa"].notes == ("stale: its code has changed since (counting)",)
     assert clean([row("gsa", 20.0)]).notes == ()
 
@@ -149,7 +150,7 @@ def test_bands_that_no_score_counts_are_told():
 
 def test_splits_are_never_mixed_and_foreign_rows_are_refused():
     rows = [row("gsa", 30.0), row("gsa", 20.0, split="test-other-flight")]
-    found = {one.title: cells(tables.accuracy(one)[0], "psnr_db")[4, "gsa"].value for one in split_sections(rows)}
+    found = {one.title: cells(tables.all_metrics(one)[0], "psnr_db")[4, "gsa"].value for one in split_sections(rows)}
     assert found == {"made / test": 30.0, "made / test-other-flight": 20.0}
     with pytest.raises(ValueError, match="do not belong"):
         split_sections([*rows, row("gsa", 10.0, protocol="p2")])
@@ -161,7 +162,7 @@ def test_kinds_are_ranked_apart_and_oracles_not_at_all():
     psnr = {"net": 40.0, "net2": 39.0, "told": 35.0, "told2": 34.0, "gsa": 30.0, "bicubic": 20.0, "sees": 99.0, "sees2": 98.0}
     rows = [row(name, value) for name, value in psnr.items()]
     kinds = {"net": "trained", "net2": "trained", "told": "known", "told2": "known", "gsa": "blind", "bicubic": "blind"}
-    table = tables.accuracy(section(rows, kinds=kinds, unranked=("Not ranked: sees, since told the reference.",)))[0]
+    table = tables.all_metrics(section(rows, kinds=kinds, unranked=("Not ranked: sees, since told the reference.",)))[0]
     place = {(table.rows[i].method, rank) for (i, j), rank in formats.ranks(table).items() if j == 0}
     assert place == {("net", 1), ("net2", 2), ("told", 1), ("told2", 2), ("gsa", 1), ("bicubic", 2)}
     words = formats.full_caption(table)
@@ -179,33 +180,44 @@ def test_expected_grid_shows_holes_in_the_order_of_the_study():
              "splits": (Split("made", "none-yet", ("a",)), Split("made", "test", ("a",)))}
     empty, full = split_sections([row("gsa", 20.0)], **words)
     assert (empty.title, full.title) == ("made / none-yet", "made / test")
-    table = tables.accuracy(full)[0]
+    table = tables.all_metrics(full)[0]
     assert [(line.msi_bands, line.method) for line in table.rows] == [(n, name) for n in (4, 6) for name in ("zeta", "gsa")]
     assert math.isnan(cells(table, "psnr_db")[6, "gsa"].value)
     assert cells(table, "psnr_db")[6, "gsa"].notes == (NO_ROW,)
-    assert all(math.isnan(cell.value) for one in tables.robustness(empty) for line in one.rows for cell in line.cells)
+    assert all(math.isnan(cell.value) for one in tables.scenarios(empty) for line in one.rows for cell in line.cells)
 
 
 def test_robustness_columns_and_average():
     levels = [("none", INF, 30.0), ("both", 45.0, 28.0), ("both", 25.0, 20.0), ("lr_hsi", 25.0, 24.0)]
     rows = [row("gsa", psnr, target=target, snr=snr) for target, snr, psnr in levels]
     rows += [row("bicubic", 10.0), row("bicubic", 9.0, target="both", snr=45.0)]
-    made = {table.name: table for table in tables.robustness(section(rows))}
-    assert sorted(made) == [f"made-test-noise-{target}-{metric}" for target in ("both", "lr-hsi")
-                            for metric in ("psnr", "rmse", "sam")]
-    table = made["made-test-noise-both-psnr"]
-    assert [column.key for column in table.columns] == ["clean", "45_dB", "25_dB", "average"]
-    assert cells(table, "25_dB")[4, "gsa"].value == 20.0
-    assert cells(table, "average")[4, "gsa"].value == pytest.approx(26.0)
-    assert math.isnan(cells(table, "average")[4, "bicubic"].value)  # 25 dB is missing: no average of what is there
-    assert cells(made["made-test-noise-lr-hsi-psnr"], "average")[4, "gsa"].value == pytest.approx(27.0)
+    made = {table.name: table for table in [*papers.table_2(section(rows)), *tables.scenarios(section(rows))]}
+    assert list(made) == [f"made-test-{name}" for name in ("table-2", "noise-lr-hsi", "noise-lr-hsi-rmse", "noise-both-rmse")]
+    table = made["made-test-table-2"]
+    assert [(column.key, column.group) for column in table.columns if column.label == "PSNR"] == [
+        ("psnr_db_25_dB", "25 dB"), ("psnr_db_45_dB", "45 dB"), ("psnr_db_clean", "clean"), ("psnr_db_average", "average"),
+        ("psnr_db_area", "area")]
+    assert cells(table, "psnr_db_25_dB")[4, "gsa"].value == 20.0
+    assert cells(table, "psnr_db_average")[4, "gsa"].value == pytest.approx(26.0)
+    assert math.isnan(cells(table, "psnr_db_average")[4, "bicubic"].value)  # 25 dB is missing: no average of what is there
+    assert cells(made["made-test-noise-lr-hsi"], "psnr_db_average")[4, "gsa"].value == pytest.approx(27.0)
+    assert not any(column.group == "area" for column in made["made-test-noise-lr-hsi"].columns)  # one level has no width
+
+
+def test_the_area_is_that_of_the_trapezoids_without_the_clean_level():
+    psnr = {15.0: 10.0, 25.0: 20.0, 45.0: 24.0}
+    rows = [row("gsa", 90.0), *(row("gsa", value, target="both", snr=snr) for snr, value in psnr.items())]
+    area = cells(papers.table_2(section(rows))[0], "psnr_db_area")[4, "gsa"]
+    assert area.value == pytest.approx(np.trapezoid(list(psnr.values()), list(psnr)) / 30)
+    with_hole = cells(papers.table_2(section([*rows, row("net", 1.0, target="both", snr=15.0)]))[0], "psnr_db_area")
+    assert math.isnan(with_hole[4, "net"].value)
 
 
 def test_average_takes_only_seeds_that_have_every_level():
     rows = [row("gsa", 30.0), row("gsa", 20.0, target="both", snr=25.0), row("gsa", 40.0, seed=1)]
-    cell = cells(tables.robustness(section(rows))[0], "average")[4, "gsa"]
+    cell = cells(papers.table_2(section(rows))[0], "psnr_db_average")[4, "gsa"]
     assert cell == Cell(25.0, cell.std, ("over 0 to 1 of 1 images a seed: not ranked",
-                                           "average over 1 of 2 seeds: not ranked"), ranked=False)
+                                           "over 1 of 2 seeds: not ranked"), ranked=False)
 
 
 def test_published_figures_stand_beside_measured_ones_only_where_there_are_any():
@@ -213,45 +225,45 @@ def test_published_figures_stand_beside_measured_ones_only_where_there_are_any()
     defect = Defect("cut", "number", (), "Cut, not rounded.", {})
     published = {"net": {4: {"psnr_db": Printed(47.123), "macs": Printed(144.77e9),
                              "parameters": Printed(7.44e6, "7.44M", (defect,))}}, "absent": {4: {"sam_deg": Printed(1.0)}}}
-    table = tables.accuracy(section(rows, costs, published=published))[0]
+    table = papers.table_1(section(rows, costs, published=published))[0]
     keys = [column.key for column in table.columns]
     assert [key for key in keys if key.endswith("_published")] == [
-        "psnr_db_published", "parameters_used_published", "macs_conv_published"]
-    assert keys[:2] == ["psnr_db", "psnr_db_published"]
+        "psnr_db_msi4_published", "parameters_used_published", "macs_conv_published"]
+    assert keys[:2] == ["psnr_db_msi4", "psnr_db_msi4_published"]
     line, gsa = formats.to_markdown(table).splitlines()[2:4]
-    assert gsa.startswith("| 4 | gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
-    assert line.startswith("| 4 | net | **30.00** | 47.123 |")  # as printed
-    assert "| 8.749 | 7.450 | 7.44<sup>a</sup> | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
+    assert gsa.startswith("| gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
+    assert line.startswith("| net | **30.00** | 47.123 |")  # as printed
+    assert "| 7.450 | 7.44<sup>a</sup> | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
     assert "<sup>a</sup> in print: Cut, not rounded" in formats.to_markdown(table)
     assert [key for (_, j) in formats.ranks(table) if (key := keys[j]).endswith("_published")] == []
-    assert "published" not in formats.to_markdown(tables.accuracy(section(rows, costs))[0])
+    assert "published" not in formats.to_markdown(papers.table_1(section(rows, costs))[0])
 
 
 def test_costs_are_of_the_largest_size_and_by_device():
     costs = [cost("gsa", hr_size=32, parameters=1.0), cost("gsa", seconds_median=2.0),
              cost("gsa", device="cuda", seconds_median=0.25), cost("bicubic", status="failed", parameters=math.nan)]
-    table = tables.accuracy(section([row("gsa", 20.0), row("bicubic", 10.0)], costs))[0]
+    table = tables.costs(section([row("gsa", 20.0), row("bicubic", 10.0)], costs))[0]
     assert cells(table, "parameters")[4, "gsa"].value == 8748718
     assert cells(table, "seconds_median@cpu-float32")[4, "gsa"].value == 2.0
     assert cells(table, "seconds_median@cuda-float32")[4, "gsa"].value == 0.25
     assert cells(table, "parameters")[4, "bicubic"].notes == ("its cost job failed",)
     assert "LR 64 to HR 256 pixels a side, on A: cpu (float32); B: cuda (float32)." in table.caption
     assert [column.label for column in table.columns[-4:]] == ["Time A", "Peak memory A", "Time B", "Peak memory B"]
-    alone = tables.accuracy(section([row("gsa", 20.0)], costs[1:2]))[0]
+    alone = tables.costs(section([row("gsa", 20.0)], costs[1:2]))[0]
     assert [column.label for column in alone.columns[-2:]] == ["Time", "Peak memory"] and "on cpu (float32)" in alone.caption
 
 
 def test_uncounted_operations_are_told():
-    made = tables.accuracy(section([row("gsa", 1.0), row("net", 1.0)],
-                                   [cost("net", uncounted_ops="svd"), cost("gsa")]))[0]
+    made = tables.costs(section([row("gsa", 1.0), row("net", 1.0)],
+                                [cost("net", uncounted_ops="svd"), cost("gsa")]))[0]
     assert cells(made, "macs_conv")[4, "net"].notes == ("not counted: svd",)
     assert cells(made, "macs_conv")[4, "gsa"].notes == ()
 
 
 def test_caption_tells_the_conditions():
     rows = [row("gsa", 20.0, image=image, seed=seed) for image in "ab" for seed in (0, 1)]
-    table = tables.accuracy(section(rows, statements=("not comparable",)))[0]
-    assert table.caption == "Clean scenes: quality and cost."  # the page says no more below each table
+    table = tables.all_metrics(section(rows, statements=("not comparable",)))[0]
+    assert table.caption == "Clean scenes: every metric."  # the page says no more below each table
     caption = table.conditions
     assert caption in formats.to_markdown(table) and formats.tex(caption) in formats.to_latex(table, "tiny")
     assert "n = 2 images, seeds 0, 1; protocol paper p1; measured on cpu." in caption
@@ -326,7 +338,7 @@ def test_latex_text():
 
 def test_an_infinite_score_is_best_and_has_no_deviation():
     rows = [row("gsa", INF), row("gsa", INF, seed=1), row("bicubic", 10.0)]
-    table = tables.accuracy(section(rows))[0]
+    table = tables.all_metrics(section(rows))[0]
     cell = cells(table, "psnr_db")[4, "gsa"]
     assert cell.value == INF
     assert math.isnan(cell.std)
@@ -373,19 +385,20 @@ def test_a_network_that_differs_is_told():
 
 def test_what_is_optimised_for_each_image_is_timed_where_it_is_scored():
     rows = [row("gsa", 1.0), row("cucanet", 1.0), row("cucanet", 1.0, image="b") | {"seconds": 0.3}]
-    table = tables.accuracy(section(rows, [cost("gsa"), cost("cucanet", seconds_median=math.nan)]))[0]
+    table = tables.costs(section(rows, [cost("gsa"), cost("cucanet", seconds_median=math.nan)]))[0]
     times = cells(table, "seconds_median")
     assert times[4, "gsa"] == Cell(0.5)
     assert times[4, "cucanet"].value == pytest.approx(0.2) and "scored images" in times[4, "cucanet"].notes[-1]
 
 
-def test_a_printed_time_stands_once_behind_those_of_all_machines():
+def test_times_of_table_1_are_of_the_machine_that_measured_most():
     rows = [row("gsa", 1.0), row("cucanet", 1.0)]
-    costs = [cost("gsa"), cost("gsa", device="cuda"), cost("cucanet", seconds_median=math.nan)]
-    table = tables.accuracy(section(rows, costs, published={"cucanet": {4: {"seconds": Printed(2070.0)}}}))[0]
+    costs = [cost("gsa", device="cuda", seconds_median=9.0), cost("gsa"), cost("cucanet", seconds_median=math.nan)]
+    table = papers.table_1(section(rows, costs, published={"cucanet": {4: {"seconds": Printed(2070.0)}}}))[0]
     keys = [column.key for column in table.columns if column.key.startswith("seconds")]
-    assert keys == ["seconds_median@cpu-float32", "seconds_median@cuda-float32", "seconds_median_published"]
-    assert cells(table, "seconds_median_published")[4, "cucanet"].value == 2070
+    assert keys == ["seconds_median", "seconds_median_published"] and "on cpu (float32)" in table.caption
+    assert cells(table, "seconds_median")[0, "gsa"].value == 0.5
+    assert cells(table, "seconds_median_published")[0, "cucanet"].value == 2070
 
 
 def timed(method, recording, case="case1", verdict="equals its reference", **values):
@@ -411,7 +424,7 @@ def test_marks_stand_behind_the_name_in_every_form_but_the_csv():
     assert "| c (blind) |" in formats.to_markdown(marked) and "    c (blind) &" in formats.to_latex(marked, "quick")
     assert '<th scope="row">c <small>blind</small></th>' in formats.to_html(marked)
     assert formats.to_csv(marked) == formats.to_csv(SMALL)
-    assert tables.accuracy(section([row("gsa", 1.0)], marks={"gsa": "blind"}))[0].rows[0].mark == "blind"
+    assert tables.all_metrics(section([row("gsa", 1.0)], marks={"gsa": "blind"}))[0].rows[0].mark == "blind"
 
 
 def test_names_of_variants_are_escaped_in_every_form():

@@ -1,0 +1,161 @@
+"""Quality against what it costs: time and memory (Figure 10), and parameters, clean and under noise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from benchmark.page.axes import Level, axes_of
+from benchmark.page.cells import cost_cell
+from benchmark.page.plots import COLOURS, GREY, Plot, canvas, coloured, legend, own_style, plain, styles, thinned
+from benchmark.page.section import Section
+from benchmark.page.tables import machine_of_most
+from benchmark.protocol import CLEAN
+
+LARGEST = 900.0  # area in square points of the circle of the largest memory
+ASKED_DB = (35.0, 15.0)  # of the release's complexity figure, beside clean
+
+
+def figure_10(section: Section) -> list[Plot]:
+    """Time of one fusion on one machine against PSNR; the circles' areas are memory."""
+    return [plot for msi_bands in section.facts.msi_bands if (plot := _time_and_quality(section, msi_bands)) is not None]
+
+
+def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
+    facts, ((time, memory), machine) = section.facts, machine_of_most(section, msi_bands)
+    points: dict[str, tuple[float, float]] = {}
+    held: dict[str, float] = {}
+    for method in facts.methods:
+        at = time.cell(section, msi_bands, method).value, section.score(CLEAN, msi_bands, method, "psnr_db").value
+        if math.isfinite(at[0]) and math.isfinite(at[1]):
+            points[method], held[method] = at, memory.cell(section, msi_bands, method).value
+    if not points:
+        return None
+    drawn, front = list(points), pareto(points)
+    chosen = coloured(drawn, {method: psnr for method, (_, psnr) in points.items()})
+    chosen = tuple(method for method in drawn if method in chosen or method in front)
+    look = {method: {**style, "linestyle": "none"} for method, style in styles(facts.methods).items()}
+    look |= {method: {**GREY, "marker": ".", "linestyle": "none"} for method in drawn if method not in chosen}
+    largest = max((value for value in held.values() if math.isfinite(value)), default=1.0)
+    with own_style():
+        figure, (axes,) = canvas(1, 3.3, drawn, chosen)
+        _log_axis(axes, [seconds for seconds, _ in points.values()])
+        axes.step([points[method][0] for method in front], [points[method][1] for method in front], where="post",
+                  color="#555555", linewidth=1, linestyle=":", label="_front")
+        for method in sorted(drawn, key=lambda method: method in chosen):
+            seconds, psnr = points[method]
+            if math.isfinite(held[method]):
+                axes.scatter([seconds], [psnr], s=LARGEST * held[method] / largest, color=look[method]["color"], alpha=0.25,
+                             linewidths=0.8, edgecolors=look[method]["color"], label=f"_memory {method}")
+            axes.plot([seconds], [psnr], label=plain(method), **look[method])
+        axes.margins(0.14)
+        axes.set_xlabel("time of one fusion (s)")
+        axes.set_ylabel("PSNR (dB)")
+        axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands"), fontsize=10)
+        legend(figure, axes, drawn, look, chosen)
+    lacking = [method for method in facts.methods if method not in points]
+    caption = (f"Time of one fusion against PSNR of clean scenes, {msi_bands} MSI bands; "
+               f"area of a circle: peak memory, {largest:,.0f} MB the largest; dotted: Pareto front.")
+    notes = [thinned(drawn, chosen), f"On the front: {', '.join(front)}.",
+             f"No time or no score: {', '.join(lacking)}." if lacking else "", machine]
+    return Plot(f"{section.slug}-figure-10-msi{msi_bands}",
+                f"Time, memory and PSNR, {msi_bands} MSI bands", caption, figure, " ".join(filter(None, notes)),
+                section.caption(), f"From the fastest to the best, the Pareto front: {', '.join(front)}.")
+
+
+def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The methods that none other beats in time without losing in quality, by rising time."""
+    front: list[str] = []
+    for method in sorted(points, key=lambda method: (points[method][0], -points[method][1])):
+        if not front or points[method][1] > points[front[-1]][1]:
+            front.append(method)
+    return front
+
+
+def figure_complexity(section: Section) -> list[Plot]:
+    """Parameters against PSNR on clean scenes, at 35 dB and at 15 dB or the heaviest noise there is; a line a method."""
+    axes = axes_of(section.facts.scenarios)
+    axis = axes.get("noise-both") or axes.get("noise-lr-hsi")
+    noisy = [level for level in axis.levels if not level.apart] if axis else []
+    if axis is None or not noisy:
+        return []
+    levels = [Level(CLEAN, math.inf, "clean"), *(level for level in reversed(noisy) if level.at in ASKED_DB)]
+    if noisy[0] not in levels:
+        levels.append(noisy[0])
+    return [plot for msi_bands in section.facts.msi_bands
+            if (plot := _complexity(section, msi_bands, axis.words, levels)) is not None]
+
+
+def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[Level]) -> Plot | None:
+    facts = section.facts
+    drawn: dict[str, tuple[float, list[float]]] = {}
+    for method in facts.methods:
+        parameters = cost_cell(section.costs.get((msi_bands, method)), "parameters_used").value
+        scores = [section.score(level.scenario, msi_bands, method, "psnr_db").value for level in levels]
+        if parameters > 0 and all(map(math.isfinite, scores)):
+            drawn[method] = parameters, scores
+    if not drawn:
+        return None
+    families = {method: facts.cards[method].family if method in facts.cards else "other" for method in drawn}
+    colours = {family: COLOURS[i % len(COLOURS)] for i, family in enumerate(sorted(set(families.values())))}
+    look, fills = styles(facts.methods), [1.0, 0.45, 0.0]
+    named = coloured(list(drawn), {method: scores[0] for method, (_, scores) in drawn.items()})
+    if len(named) < len(drawn):  # variants of one method lie upon one another
+        named = tuple(method for method in named if "@" not in method)
+    drops = {method: 100 * (scores[0] - scores[-1]) / scores[0] for method, (_, scores) in drawn.items()}
+    with own_style():
+        figure, (axes,) = canvas(1, 3.6, list(colours), list(colours))
+        _log_axis(axes, [parameters / 1e6 for parameters, _ in drawn.values()])
+        for method, (parameters, scores) in drawn.items():
+            colour = colours[families[method]]
+            parameters /= 1e6
+            axes.plot([parameters] * len(scores), scores, color=colour, linewidth=1.2, label=plain(method))
+            for k, value in enumerate(scores):
+                fill = fills[min(k, 2)] if k < len(scores) - 1 else fills[-1]
+                axes.plot([parameters], [value], marker=look[method]["marker"], markersize=6.5, linestyle="none", color=colour,
+                          markerfacecolor=_mixed(colour, fill), label=f"_{levels[k].words} {method}")
+            if method in named:
+                name, at, words_of = method.partition("@")
+                axes.annotate(plain(f"{at}{words_of[:20] or name}\n{-drops[method]:+.1f} %"), (parameters, scores[0]), (5, 0),
+                              fontsize=7.5, textcoords="offset points", va="center")
+        axes.margins(x=0.25, y=0.08)
+        axes.set_xlabel("parameters that take part (M)")
+        axes.set_ylabel("PSNR (dB)")
+        axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands, {words}"), fontsize=10)
+        handles: list[Any] = [Line2D([], [], color=colour, linewidth=2, label=family) for family, colour in colours.items()]
+        handles += [Line2D([], [], color="#444444", marker="o", linestyle="none", label=level.words,
+                           markerfacecolor=_mixed("#444444", fills[-1] if k == len(levels) - 1 else fills[min(k, 2)]))
+                    for k, level in enumerate(levels)]
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+    asked = [f"{snr:g} dB" for snr in ASKED_DB if f"{snr:g} dB" not in [level.words for level in levels]]
+    shown = ", ".join(level.words for level in levels)
+    caption = (f"Parameters against PSNR, {msi_bands} MSI bands, {words}: {shown}, joined; in percent the drop from clean to "
+               f"{levels[-1].words}.")
+    notes = [f"The study has no {' and no '.join(asked)}: {levels[-1].words} is its heaviest noise." if asked else "",
+             "Colour: family of the method.", f"Named: {len(named)} of {len(drawn)}, the best on clean scenes."
+             if len(named) < len(drawn) else ""]
+    least, most = min(drops, key=drops.__getitem__), max(drops, key=drops.__getitem__)
+    return Plot(f"{section.slug}-figure-complexity-msi{msi_bands}", f"Parameters and PSNR, {msi_bands} MSI bands", caption,
+                figure, " ".join(filter(None, notes)), section.caption(),
+                f"From clean to {levels[-1].words} {least} falls least ({drops[least]:.1f} %), {most} most "
+                f"({drops[most]:.1f} %).")
+
+
+def _log_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A log axis whose labels are numbers, and not too many where the values are close."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if max(values) > 5 * min(values) else MaxNLocator(5))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _mixed(colour: str, share: float) -> str:
+    """A colour on white."""
+    red, green, blue = (share * part + 1 - share for part in to_rgb(colour))
+    return to_hex((red, green, blue))

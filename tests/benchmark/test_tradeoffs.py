@@ -1,0 +1,53 @@
+"""Quality against cost: the data drawn, against plain loops."""
+
+import math
+
+import numpy as np
+import pytest
+from test_plots import lines
+from test_tables import cost, row, section
+
+from benchmark.page import tradeoffs
+
+TIMES = {"a": (0.1, 25.0), "b": (0.2, 24.0), "c": (1.0, 30.0), "d": (1.0, 29.0), "e": (9.0, 30.0)}
+
+
+def test_the_front_is_what_no_other_method_beats():
+    rng = np.random.default_rng(0)
+    for points in (TIMES, {str(i): (float(t), float(q)) for i, (t, q) in enumerate(rng.integers(0, 9, (40, 2)))}):
+        front = tradeoffs.pareto(points)
+        worth = {points[m] for m in points if not any(
+            t <= points[m][0] and q >= points[m][1] and (t, q) != points[m] for t, q in points.values())}
+        assert {points[m] for m in front} == worth and len(front) == len(worth)
+        assert front == sorted(front, key=lambda m: points[m][0])
+
+
+def test_figure_10_draws_time_psnr_and_memory():
+    rows = [row(method, psnr) for method, (_, psnr) in TIMES.items()]
+    costs = [cost(method, seconds_median=seconds, peak_memory_mb=100.0 * (i + 1))
+             for i, (method, (seconds, _)) in enumerate(TIMES.items())]
+    (plot,) = tradeoffs.figure_10(section([*rows, row("untimed", 50.0)], costs))
+    (axes,) = plot.figure.axes
+    drawn = lines(axes)
+    assert {name: tuple(drawn[name].get_xydata()[0]) for name in TIMES} == TIMES
+    assert drawn["_front"].get_xydata().tolist() == [[0.1, 25.0], [1.0, 30.0]]
+    areas = {circle.get_label().removeprefix("_memory "): circle.get_sizes()[0] for circle in axes.collections}
+    assert {name: area / areas["a"] for name, area in areas.items()} == pytest.approx(dict(zip(TIMES, (1, 2, 3, 4, 5))))
+    assert axes.get_xscale() == "log" and (axes.get_xlabel(), axes.get_ylabel()) == ("time of one fusion (s)", "PSNR (dB)")
+    assert "No time or no score: untimed." in plot.notes and "500 MB the largest" in plot.caption
+    assert tradeoffs.figure_10(section(rows)) == []
+
+
+@pytest.mark.parametrize(("levels", "shown", "heaviest"), [((35.0, 25.0, 15.0), ("clean", "35 dB", "15 dB"), "15 dB"),
+                                                           ((45.0, 25.0), ("clean", "25 dB"), "25 dB")])
+def test_figure_complexity_joins_the_levels_and_says_which_is_heaviest(levels, shown, heaviest):
+    psnr = {math.inf: 40.0, 45.0: 39.0, 35.0: 36.0, 25.0: 30.0, 15.0: 20.0}
+    rows = [row("net", 40.0), *(row("net", psnr[snr], target="both", snr=snr) for snr in levels), row("free", 10.0)]
+    (plot,) = tradeoffs.figure_complexity(section(rows, [cost("net"), cost("free", parameters_used=0)]))
+    (axes,) = plot.figure.axes
+    values = [psnr[math.inf if words == "clean" else float(words.split()[0])] for words in shown]
+    assert lines(axes)["net"].get_xydata().tolist() == [[7.449946, value] for value in values]
+    (label,) = axes.texts
+    assert label.get_text() == f"net\n{100 * (values[-1] - values[0]) / values[0]:+.1f} %" and "free" not in lines(axes)
+    assert f"drop from clean to {heaviest}" in plot.caption
+    assert ("25 dB is its heaviest noise" in plot.notes) == (heaviest == "25 dB")
