@@ -74,6 +74,8 @@ ARTEFACTS: dict[str, Artefact] = {
     "table-4": Artefact(ABLATIONS, "depths of the branches", papers.table_4, "with variants @depths=..."),
     "fusion": Artefact(ABLATIONS, "ways of fusing the branches, under noise", papers.fusions, "with variants @fusion=..."),
     "figure-12": Artefact(ABLATIONS, "with and without the weighting block", papers.figure_12, "with variants @fusion=sum"),
+    "leak": Artefact(ABLATIONS, "what a split that mixes the tiles of a flight is worth", papers.leak,
+                     "with variants @train=..., such as leak"),
     "training": Artefact(TRAINING, "losses and validation scores", training.training, "with trained methods", of_study=True),
     "fidelity": Artefact(FIDELITY, "networks against their releases", tables.fidelity, of_study=True),
     "recorded": Artefact(FIDELITY, "training-free methods against toolboxes", tables.recorded, of_study=True),

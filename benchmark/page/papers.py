@@ -300,3 +300,37 @@ def figure_12(section: Section) -> list[Plot]:
         return []
     return [replace(plot, name=plot.name.replace(f"{section.slug}-", f"{section.slug}-figure-12-", 1))
             for plot in plots.curves(section, axes, methods=pairs)]
+
+
+# ------------------------------------------------------------------------------------------------- what the papers' split is
+
+
+def leak(section: Section) -> list[Table]:
+    """Each network trained beside the tested tiles and away from them: the difference is what the mixed split is worth."""
+    pairs: dict[str, dict[str, str]] = {}
+    for label in section.facts.methods:
+        name, arguments = split_label(label)
+        if "train" in arguments:
+            pairs.setdefault(name, {})[str(arguments["train"])] = label
+    rows = []
+    for msi_bands in section.facts.msi_bands:
+        for name, labels in pairs.items():
+            if len(labels) != 2:
+                continue
+            cells = []
+            for metric in ("psnr_db", "sam_deg"):
+                cells += [section.score(CLEAN, msi_bands, labels[way], metric) for way in sorted(labels)]
+                ours, theirs = (of_images(section, CLEAN, msi_bands, labels[way], metric) for way in sorted(labels))
+                apart = [theirs[image] - ours[image] for image in ours if image in theirs]
+                cells.append(with_interval(Cell(sum(apart) / len(apart)), apart) if apart else Cell(notes=("not measured",)))
+            rows.append(Row(msi_bands, name, tuple(cells)))
+    if not rows:
+        return []
+    ways = sorted(next(iter(pairs.values())))
+    columns = [replace(METRIC_COLUMNS[metric], key=f"{metric}_{what}", better="",
+                       label=f"{METRIC_COLUMNS[metric].label} {what}")
+               for metric in ("psnr_db", "sam_deg") for what in (*ways, "worth")]
+    return [Table(f"{section.slug}-leak", "What is gained by training beside the tested tiles",
+                  f"Clean scenes, the same networks, steps and tested tiles; trained on scenes by the rule '{ways[0]}' and by "
+                  f"'{ways[1]}', and the mean of their differences image by image. {interval_words(section)}",
+                  tuple(columns), tuple(rows), conditions=section.caption())]

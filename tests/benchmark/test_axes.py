@@ -3,12 +3,12 @@
 import math
 
 import pytest
-from test_plots import lines
-from test_tables import cells, row, section
 
 from benchmark.page import plots, tables
 from benchmark.page.axes import axes_of
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise, shifted
+from tests.benchmark.test_plots import lines
+from tests.benchmark.test_tables import cells, row, section
 
 
 def places(axis):

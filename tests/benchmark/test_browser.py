@@ -6,9 +6,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from test_plots import curve
-from test_render import CURVES, FACTS
-from test_tables import cost, row
 
 from benchmark.page import render as report
 from benchmark.page.index import write_index
@@ -16,6 +13,9 @@ from benchmark.page.section import Rows
 from benchmark.protocol import CLEAN, noise
 from methods import available, card
 from methods.registry import told
+from tests.benchmark.test_plots import curve
+from tests.benchmark.test_render import CURVES, FACTS
+from tests.benchmark.test_tables import cost, row
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium here: install the extra 'test'")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

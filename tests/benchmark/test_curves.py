@@ -4,11 +4,11 @@ import re
 from xml.etree import ElementTree
 
 import pytest
-from test_plots import noise_rows, section
 
 from benchmark.page import plots
 from benchmark.page.curves import HEIGHT, SHAPES, WIDTH, curves_html, spread
 from benchmark.page.plots import MARKERS
+from tests.benchmark.test_plots import noise_rows, section
 
 
 def drawn(rows, **words):

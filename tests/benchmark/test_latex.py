@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from test_render import COSTS, CURVES, FACTS, ROWS
-from test_tables import cost, counts, row, timed
 
 from benchmark.page import render as report
 from benchmark.page.section import Rows
+from tests.benchmark.test_render import COSTS, CURVES, FACTS, ROWS
+from tests.benchmark.test_tables import cost, counts, row, timed
 
 pytestmark = pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex here: install texlive-latex-recommended")
 

@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import pandas as pd
-from test_tables import cells, cost, counts, facts, row
 
 from benchmark.page import formats
 from benchmark.page.cards import cards_html
@@ -13,6 +12,7 @@ from benchmark.page.index import entries, framed, write_index
 from benchmark.page.leaderboard import board_html, leaderboard
 from benchmark.page.section import Rows, sections
 from methods import card
+from tests.benchmark.test_tables import cells, cost, counts, facts, row
 
 OTHER = "test-other-flight"
 ROWS = [row("gsa", 30.0), row("gsa", 20.0, split=OTHER), row("hysure", 33.0), row("hysure", 34.0, split=OTHER),

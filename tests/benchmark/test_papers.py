@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from test_plots import curve, lines
-from test_tables import cells, cost, facts, row, section
 
 from benchmark.page import formats, papers
 from benchmark.page.cells import Cell
 from benchmark.page.section import Rows, sections
 from benchmark.published import Printed, figures, published
+from tests.benchmark.test_plots import curve, lines
+from tests.benchmark.test_tables import cells, cost, facts, row, section
 
 TEACHER, STUDENT = "s3rnet-teacher", "s3rnet-student"
 
@@ -168,3 +168,12 @@ def test_latex_of_every_table_has_as_many_cells_as_columns(name):
         for line in body.splitlines():
             if line.endswith(r"\\") and "multicolumn" not in line:
                 assert len(line.replace(r"\&", "").split("&")) == len(table.columns) + 1
+
+
+def test_the_leak_is_the_mean_of_the_differences_image_by_image():
+    labels = ("u2net@train=flight", "u2net@train=overlapping")
+    values = {labels[0]: {"a": 15.0, "b": 16.0}, labels[1]: {"a": 21.0, "b": 20.0}}
+    scores = [row(label, value, image=image) for label in labels for image, value in values[label].items()]
+    (table,) = papers.leak(section(scores, methods=labels))
+    (found,) = table.rows
+    assert found.method == "u2net" and [cell.value for cell in found.cells[:3]] == [15.5, 20.5, 5.0]

@@ -5,13 +5,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from test_plots import lines
-from test_tables import row, section
 
 from benchmark import metrics
 from benchmark.page import pictures, spectra
 from benchmark.page.pictures import Picture
 from datasets.aviris_bands import KEPT_172, centers_nm
+from tests.benchmark.test_plots import lines
+from tests.benchmark.test_tables import row, section
 
 WAVELENGTHS = centers_nm()[[n - 1 for n in KEPT_172]]
 

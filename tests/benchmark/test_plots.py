@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from test_tables import facts, row
 
 from benchmark.page import plots, training
 from benchmark.page.section import Rows, Split, sections
 from benchmark.protocol import CLEAN, noise
 from methods import available
+from tests.benchmark.test_tables import facts, row
 
 ROOT = Path(__file__).parents[2]
 

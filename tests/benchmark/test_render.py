@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_plots import curve
-from test_tables import cost, facts, row
 
 from benchmark.page import render as report
 from benchmark.page.section import Rows, Split
 from benchmark.protocol import CLEAN, noise
 from benchmark.store import StoreError
+from tests.benchmark.test_plots import curve
+from tests.benchmark.test_tables import cost, facts, row
 
 FACTS = replace(
     facts(), title="Tiny <study>", statements=("Quick profile: not comparable with the papers",), methods=("bicubic", "gsa"),

@@ -5,14 +5,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from test_plots import lines
-from test_tables import row, section
 
 from benchmark.page import statistics
 from benchmark.page.cells import Cell
 from benchmark.page.plots import Plot
 from benchmark.page.tables import Table
 from benchmark.protocol import CLEAN
+from tests.benchmark.test_plots import lines
+from tests.benchmark.test_tables import row, section
 
 IMAGES = "abcdef"
 SCORES = {"one": (30.0, 31.0, 32.0, 33.0, 34.0, 35.0), "two": (29.0, 29.9, 30.8, 31.7, 32.6, 33.5),

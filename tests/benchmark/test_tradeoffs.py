@@ -4,10 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from test_plots import lines
-from test_tables import cost, row, section
 
 from benchmark.page import tradeoffs
+from tests.benchmark.test_plots import lines
+from tests.benchmark.test_tables import cost, row, section
 
 TIMES = {"a": (0.1, 25.0), "b": (0.2, 24.0), "c": (1.0, 30.0), "d": (1.0, 29.0), "e": (9.0, 30.0)}
 

@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmark"))
-from test_tables import facts, row  # the rows that the tests of tables make
-
 from benchmark.page import render as report
 from benchmark.page.section import Rows
+from tests.benchmark.test_tables import facts, row  # the rows that the tests of tables make
 
 METHODS, SNR_DB, IMAGES = 50, (25, 30, 35, 40), 500
 
