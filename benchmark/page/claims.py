@@ -93,10 +93,11 @@ def claims(section: Section) -> list[Listing]:
                      claim.test))
     counts = Counter(row[COLUMNS.index("verdict")] for row in rows)
     stale = f" {len(facts.stale)} jobs of this study are stale." if facts.stale else ""
-    words = (f"{len(rows)} claims: {', '.join(f'{counts[word]} {word}' for word in WORDS.values())}. Those without training "
-             f"are decided by counting and computing; the others by the rows of study {facts.study} ({protocol_words(facts)}), "
-             "trained as it says and not as the papers did: means of differences image by image, 95 % bootstrap intervals "
-             "over images (2,000 resamples; of few images they are too narrow), splits and MSI settings never averaged. A "
-             f"claim holds where every interval lies on its side, and not where one lies wholly on the other.{stale}")
-    words = " ".join([words, *said(facts)])
-    return [Listing("claims", "Claims of the papers", words, COLUMNS, tuple(rows))]
+    words = (f"{len(rows)} claims: {', '.join(f'{counts[word]} {word}' for word in WORDS.values())}. A claim holds where every "
+             f"interval lies on its side, and not where one lies wholly on the other.{stale}")
+    conditions = ("Those without training are decided by counting and computing; the others by the rows of study "
+                  f"{facts.study} ({protocol_words(facts)}), trained as it says and not as the papers did: means of "
+                  "differences image by image, 95 % bootstrap intervals over images (2,000 resamples; of few they are too "
+                  "narrow), splits and MSI settings never averaged.")
+    conditions = " ".join([conditions, *said(facts)])
+    return [Listing("claims", "Claims of the papers", words, COLUMNS, tuple(rows), conditions)]

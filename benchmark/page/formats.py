@@ -123,9 +123,10 @@ def by_panel(table: Table) -> bool:
     return any(row.msi_bands != SIDE_BY_SIDE for row in table.rows)
 
 
-def full_caption(table: Table) -> str:
+def full_caption(table: Table | Listing) -> str:
     """What the files of a table say below it: its line, the legend of the marks, and the conditions."""
-    return " ".join(words for words in (table.caption, table.conditions, legend(table)) if words)
+    marks = "" if isinstance(table, Listing) else legend(table)
+    return " ".join(words for words in (table.caption, table.conditions, marks) if words)
 
 
 def to_csv(table: Table | Listing) -> str:
@@ -161,7 +162,7 @@ def to_markdown(table: Table | Listing) -> str:
     """A pipe table, its caption and footnotes."""
     if isinstance(table, Listing):
         lined = [table.columns, ["---"] * len(table.columns), *([markdown(text) for text in row] for row in table.rows)]
-        return "\n".join([*("| " + " | ".join(line) + " |" for line in lined), "", markdown(table.caption)]) + "\n"
+        return "\n".join([*("| " + " | ".join(line) + " |" for line in lined), "", markdown(full_caption(table))]) + "\n"
     letters, place = footnotes(table), ranks(table)
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     labels = [" ".join([*([f"{column.group}:"] if column.group else []), label, *([f"({unit})"] if unit else [])])
@@ -189,9 +190,10 @@ def to_latex(table: Table | Listing, study: str) -> str:
         width = f"{0.98 / len(table.columns):.3f}"
         head = " & ".join(tex(name) for name in table.columns)
         return "\n".join([
-            r"% needs \usepackage{array,booktabs,longtable}", r"{\tiny\setlength{\tabcolsep}{2pt}",
+            r"% needs \usepackage{array,booktabs,longtable}", r"% several pages long: on pages of one column, \onecolumn",
+            r"{\tiny\setlength{\tabcolsep}{2pt}",
             rf"\begin{{longtable}}{{*{{{len(table.columns)}}}{{>{{\raggedright\arraybackslash}}p{{{width}\linewidth}}}}}}",
-            rf"\caption{{{tex(table.caption)}}} \label{{tab:{slug_of(study)}-{table.name}}} \\",
+            rf"\caption{{{tex(full_caption(table))}}} \label{{tab:{slug_of(study)}-{table.name}}} \\",
             rf"\toprule {head} \\ \midrule \endhead \bottomrule \endfoot",
             *(" & ".join(tex(text) for text in row) + r" \\" for row in table.rows), r"\end{longtable}}"]) + "\n"
     letters, place = footnotes(table), ranks(table)

@@ -89,13 +89,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Listing:
-    """A table of words: nothing in it is ranked or rounded."""
+    """A table of words: nothing in it is ranked or rounded; ``caption`` and ``conditions`` as those of a :class:`Table`."""
 
     name: str
     title: str
     caption: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    conditions: str = ""
 
 
 METRIC_COLUMNS = {key: Column(key, metric.label, metric.unit, {"higher": "up", "lower": "down"}[metric.better],

@@ -116,7 +116,7 @@ def test_parts_in_order_holes_and_lists(page):
 
 def test_files_beside_the_page(folder):
     names = sorted(path.name for path in (folder / "tables").iterdir())
-    assert [sum(name.endswith(kind) for name in names) for kind in (".csv", ".md", ".tex")] == [2 * 4 + 3] * 3
+    assert [sum(name.endswith(kind) for name in names) for kind in (".csv", ".md", ".tex")] == [2 * 4 + 4] * 3
     text = (folder / "tables" / "made-test-table-2.csv").read_text()
     assert text.splitlines()[1].split(",")[:6] == ["4", "bicubic", "18.0", "", "2.0", ""]
     assert len(list((folder / "figures").glob("*.png"))) == len(list((folder / "figures").glob("*.pdf"))) == 7
