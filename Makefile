@@ -10,7 +10,7 @@ bench: .venv/ready
 	$(BIN)/python run_benchmark.py run --profile quick
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -35,7 +35,7 @@ def tiny(monkeypatch):
         quick, name="tiny", methods=("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student"),
         dataset_options={"size": 32, "train": 2, "val": 1, "test": 2},
         protocol=dataclasses.replace(quick.protocol, hr_size=32), scenarios=(CLEAN, noise("both", 30)),
-        training={"steps": 2, "batch": 1, "crop": 16}, msi_bands=(4,), cost_lr_size=4,
+        training={"steps": 2, "batch": 1, "crop": 16}, msi_bands=(4,), cost_lr_size=4, pictures=False,
         arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in ("s3rnet-teacher", "s3rnet-student")},
     )
     monkeypatch.setitem(STUDIES, "tiny", study)
