@@ -18,6 +18,7 @@ from benchmark.page.tables import Listing
 from benchmark.page.verdicts import MAIN, Verdict
 from benchmark.published import Claim, figures, published
 
+HALVES = ("beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")  # recipes of Table III: one coefficient of the student at 0.5
 WORDS = {True: "holds", False: "does not hold", None: "not testable here"}
 COUNTED: dict[str, Callable[[Section, str], Verdict]] = {  # the same on every page
     "parameters-reduced": partial(counted.reduction, what="parameters"),
@@ -62,6 +63,14 @@ MEASURED: dict[str, Callable[[Section, str], Verdict]] = {  # by the rows of the
     "large-helps-sam-rmse": partial(measured.deeper_is_better, large=measured.LARGE_STUDENT, base=STUDENT, metrics=MAIN[1:]),
     "large-helps-teacher": partial(measured.deeper_is_better, large=measured.LARGE_TEACHER, base=TEACHER, metrics=MAIN),
     "depth-1333-best": partial(measured.variant_is_best, key="depths", value=(1, 3, 3, 3), metrics=MAIN[1:]),
+    "kd-adds": partial(measured.variant_is_best, key="recipe", value="paper", metrics=MAIN, against=("alone",)),
+    "kd-carries-robustness": partial(measured.variant_is_best, key="recipe", value="paper", metrics=MAIN[:2], noisy=True,
+                                     against=("alone",)),
+    "all-0.1-best": partial(measured.variant_is_best, key="recipe", value="paper", metrics=MAIN, against=("naive", *HALVES)),
+    "sam-coefficient-sensitive": partial(measured.variant_is_worst, key="recipe", value="sam-0.5", metrics=MAIN,
+                                         among=HALVES),
+    "sam-beba-crucial": partial(measured.variant_is_best, key="recipe", value="paper", metrics=MAIN, against=("naive",),
+                                base=TEACHER),
     "igarss-state-of-the-art": partial(measured.best_of_all, own=("s3rnet-igarss",)),
     "igarss-noise": partial(measured.best_under_noise, own="s3rnet-igarss"),
     "hyfusion-state-of-the-art": partial(measured.best_of_all, own=("hyfusion",)),

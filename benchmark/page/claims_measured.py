@@ -84,14 +84,23 @@ def deeper_is_better(section: Section, text: str, large: str, base: str, metrics
 
 
 def variant_is_best(section: Section, text: str, key: str, value: object, metrics: Sequence[str], noisy: bool = False,
-                    against: Sequence[object] = ()) -> Verdict:
-    """The student with one value of a build argument against those with others."""
-    found = variants(section, STUDENT, key)
+                    against: Sequence[object] = (), base: str = STUDENT) -> Verdict:
+    """A network with one value of a build argument, or one recipe, against those with others."""
+    found = variants(section, base, key)
     others = [label for other, label in found.items() if other != value and (not against or other in against)]
     if value not in found or not others:
-        return Verdict(None, why=f"needs variants of {STUDENT} by '{key}' in one study: {STUDENT}@{key}=...")
+        return Verdict(None, why=f"needs variants of {base} by '{key}' in one study: {base}@{key}=...")
     levels = _levels(section) if noisy else [CLEAN]
     return beats(section, (found[value],), others, metrics, levels) if levels else Verdict(None, why="no noise in this study")
+
+
+def variant_is_worst(section: Section, text: str, key: str, value: object, metrics: Sequence[str],
+                     among: Sequence[object]) -> Verdict:
+    """The student with each other of some values against that with one."""
+    found = variants(section, STUDENT, key)
+    if not set(among) <= found.keys():
+        return Verdict(None, why=f"needs variants of {STUDENT} by '{key}' in one study: {STUDENT}@{key}=...")
+    return beats(section, [found[other] for other in among if other != value], (found[value],), metrics)
 
 
 def finer_than_bicubic(section: Section, text: str) -> Verdict:

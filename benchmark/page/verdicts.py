@@ -146,8 +146,8 @@ def supervised(section: Section, but: Sequence[str] = ()) -> list[str]:
 
 
 def variants(section: Section, method: str, key: str) -> dict[object, str]:
-    """Value of a build argument -> the variant of a method that has it and differs in nothing else; its default too."""
-    default = card(method).defaults[key]
+    """Value of a build argument, or recipe -> the variant of a method that has it and no other difference; its default too."""
+    default = next(iter(card(method).recipes)) if key == "recipe" else card(method).defaults[key]
     found: dict[object, str] = {}
     for label in section.facts.methods:
         name, own = split_label(label)

@@ -322,6 +322,22 @@ def test_variants_of_a_study_decide_ablations():
     assert "variants of s3rnet-student by 'depths'" in verdict("depth-1333-best").why
 
 
+def test_recipes_of_a_study_decide_what_losses_and_distillation_are_worth():
+    student, teacher = "s3rnet-student", "s3rnet-teacher"
+    made = {student: 39.0, f"{student}@recipe=alone": 38.0, f"{student}@recipe=naive": 37.0,
+            **{f"{student}@recipe={term}-0.5": value for term, value in (
+                ("beba", 38.5), ("sam", 36.0), ("kd", 38.6), ("output", 38.7))},
+            teacher: 40.0, f"{teacher}@recipe=naive": 39.0}
+    names = ("kd-adds", "all-0.1-best", "sam-coefficient-sensitive", "sam-beba-crucial")
+    assert all(verdict(name, study(made)).holds is True for name in names)
+    for name, label in zip(names, (f"{student}@recipe=alone", f"{student}@recipe=kd-0.5", f"{student}@recipe=sam-0.5",
+                                   f"{teacher}@recipe=naive")):
+        assert verdict(name, study(made | {label: 45.0})).holds is False, name
+        assert verdict(name).holds is None and "variants of" in verdict(name).why
+    noisy = study(made, scenarios=(CLEAN, noise("both", 25)))
+    assert verdict("kd-carries-robustness", noisy).holds is True and verdict("kd-carries-robustness", study(made)).holds is None
+
+
 def cost(method, **values):
     return {"method": method, "msi_bands": 4, "device": "cpu", "dtype": "float32", "lr_size": 64, "hr_size": 256,
             "parameters": 8e6, "parameters_used": 8e6, "macs_conv": 1e11, "macs_attention": 0.0, "uncounted_ops": "none",
