@@ -82,8 +82,9 @@ def held(root: Path, job: Job) -> Held:
     """What is there of a job, and in which state."""
     place = folder(root, job)
     anew = place.with_name(place.name + ANEW)
-    if not place.exists() and (anew / "rows.csv").exists():  # killed between the two moves of `finish`
-        place = anew
+    if not place.exists() and (anew / "rows.csv").exists():  # killed between the two moves of `finish`: the second one
+        with writing(place, "--results"):
+            anew.replace(place)
     if not place.exists():
         return Held("missing")
     try:

@@ -108,6 +108,14 @@ def test_what_is_measured_anew_takes_its_place_when_it_is_complete(measured, tmp
     assert store.state(root, job) == "done" and "x" in (place / "rows.csv").read_text() and not anew.exists()
 
 
+def test_a_kill_between_the_two_moves_costs_nothing(measured, tmp_path):
+    root = tmp_path / "results"
+    job, place = cell(tmp_path)
+    rows_there = store.read(root, [job], "score")
+    place.rename(place.with_name(place.name + store.ANEW))  # the old ones are put aside, the new ones not yet in place
+    assert store.state(root, job) == "done" and store.read(root, [job], "score").equals(rows_there)
+
+
 def test_a_failure_of_what_is_measured_anew_costs_no_row(measured, tmp_path):
     root = tmp_path / "results"
     job, place = cell(tmp_path)
