@@ -25,28 +25,25 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 
 import datasets
 import methods
 from benchmark import keys, store
-from benchmark.execute import execute, keep_pictures, pending, preflight
-from benchmark.fidelity.networks import fidelity
-from benchmark.fidelity.toolboxes import recorded
 from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
-from benchmark.page.facts import render_artefact, render_study
-from benchmark.pair import fuse_pair, load_pair, picture, responses
 from benchmark.plan import BUDGET, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS
-from benchmark.refresh import refresh
 from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES, load_file, study
 from methods.estimation import ESTIMATORS
+
+# What measures and what draws is imported by the commands that do: the libraries behind take seconds to load.
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
                     "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
@@ -203,6 +200,9 @@ def show_claims(files: list[Path]) -> None:
 
 def show_fidelity(args: argparse.Namespace) -> int:
     """Print and store one row a network, and one a classical method and case; 1 if one differs from its release."""
+    from benchmark.fidelity.networks import fidelity
+    from benchmark.fidelity.toolboxes import recorded
+
     chosen = [methods.card(name) for name in args.methods or methods.available()]
     verdicts = []
     for family, measured, file in (("supervised", fidelity, "fidelity.csv"), ("classical", recorded, "recorded.csv")):
@@ -218,6 +218,8 @@ def show_fidelity(args: argparse.Namespace) -> int:
 
 def fuse_own(args: argparse.Namespace) -> int:
     """Fuse a pair of files with several methods."""
+    from benchmark.pair import fuse_pair, load_pair, picture, responses
+
     pair = load_pair(args.hsi, args.msi, args.decimate)
     out = args.out or Path("reports") / pair.name
     told = responses(pair, args.estimator) if args.estimator else None
@@ -239,6 +241,8 @@ def fuse_own(args: argparse.Namespace) -> int:
 
 def estimate_responses(args: argparse.Namespace) -> int:
     """Print and store the responses that a pair of files tells."""
+    from benchmark.pair import load_pair, responses
+
     pair = load_pair(args.hsi, args.msi, args.decimate)
     out = args.out or Path("reports") / pair.name
     found = responses(pair, args.estimator)
@@ -256,6 +260,14 @@ def estimate_responses(args: argparse.Namespace) -> int:
     return 0
 
 
+def fabric_of(chosen: Study, kind: str) -> Fabric:
+    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the study's precision."""
+    from lightning_fabric import Fabric
+
+    precision: Any = chosen.precision
+    return Fabric(accelerator=kind, devices=1, precision=precision)
+
+
 def measure(args: argparse.Namespace) -> int:
     """Commands run, report, complexity, refresh and claims."""
     if args.command == "claims" and args.study in STUDIES:  # there it names the study, not only its report
@@ -266,9 +278,15 @@ def measure(args: argparse.Namespace) -> int:
     chosen = study_of(args)
     if kind == "cpu" and chosen.precision == "16-mixed":
         raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
-    precision: Any = chosen.precision
-    fabric = Fabric(accelerator=kind, devices=1, precision=precision)
-    jobs = plan(chosen, device_name(fabric.device), costs_only=args.command == "complexity")
+    jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")
+    due = shard(jobs, args.shard) if getattr(args, "shard", None) else jobs
+    if getattr(args, "dry_run", False):
+        for job in due:
+            held = store.held(args.results, job)
+            print(f"{held.state:10} {job.label}" + (f" [{', '.join(held.changed)}]" if held.changed else ""))
+        return 0
+    from benchmark.page.facts import render_artefact, render_study
+
     if args.command == "report" and args.only:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
             print(path)
@@ -280,18 +298,17 @@ def measure(args: argparse.Namespace) -> int:
         print(render_study(chosen, jobs, args.results, args.reports))
         return 0
     if args.command == "refresh":
+        from benchmark.refresh import refresh
+
         left = 0
-        for job, fresh, words in refresh(jobs, args.results, fabric):
+        for job, fresh, words in refresh(jobs, args.results, fabric_of(chosen, kind)):
             left += not fresh
             print(f"{'fresh' if fresh else 'stale':6} {job.label}: {words}", flush=True)
         return int(left > 0)
-    due = shard(jobs, args.shard) if args.shard else jobs
+    from benchmark.execute import execute, keep_pictures, pending, preflight
+
     rescore = args.command == "run" and args.rescore
-    if args.dry_run:
-        for job in due:
-            held = store.held(args.results, job)
-            print(f"{held.state:10} {job.label}" + (f" [{', '.join(held.changed)}]" if held.changed else ""))
-        return 0
+    fabric = fabric_of(chosen, kind)
     if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
         for line in preflight(chosen):
             print(line, file=sys.stderr)

@@ -10,9 +10,10 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 SCHEMA = 1  # raise when a column that is already there changes its meaning; it stands in every key
 
@@ -71,6 +72,8 @@ def read(path: Path) -> pd.DataFrame:
     Raises:
         RowsError: not a table, or one without a row.
     """
+    import pandas as pd
+
     try:
         frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=["nan", ""])
     except (ValueError, OSError) as error:  # pandas' EmptyDataError and ParserError are ValueErrors, as is bad UTF-8

@@ -26,10 +26,9 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from benchmark import rows
@@ -39,6 +38,9 @@ from benchmark.plan import Job, PlanError
 from benchmark.protocol import CLEAN
 from datasets.scene import SceneError
 from methods.registry import MethodError, split_label
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ANEW = ".anew"
 
@@ -232,6 +234,8 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
         kind: ``"train"``, ``"score"`` or ``"cost"`` (of this plan's device; :func:`costs` reads those of all).
         name: ``"rows.csv"``, or ``"train.csv"`` for learning curves (also of trainings that still run).
     """
+    import pandas as pd  # here and below, where rows are read: what only plans need not wait for it
+
     frames = []
     for job in jobs:
         path = folder(root, job) / name
@@ -268,6 +272,8 @@ def estimates(root: Path, jobs: Iterable[Job]) -> dict[tuple[str, int, str], Pat
 
 def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
     """Cost rows of a plan's cells, of every device they were measured on."""
+    import pandas as pd
+
     frames = []
     for job in jobs:
         if job.kind != "cost":

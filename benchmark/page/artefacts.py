@@ -6,17 +6,15 @@ To add one, write a function of a :class:`~benchmark.page.section.Section` that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from benchmark.page import papers, pictures, plots, spectra, statistics, tables, tradeoffs, training
-from benchmark.page.claims import claims
-from benchmark.page.plots import Plot
-from benchmark.page.section import Section
-from benchmark.page.tables import Listing, Table
-
-Made = Sequence[Table | Listing | Plot]
+if TYPE_CHECKING:
+    from benchmark.page.plots import Plot
+    from benchmark.page.section import Section
+    from benchmark.page.tables import Listing, Table
 
 
 @dataclass(frozen=True)
@@ -26,20 +24,28 @@ class Artefact:
     Args:
         chapter: heading of the page under which it stands.
         what: it shows, in one sentence.
+        function: that makes it from the rows of a split, or of the whole study: ``"module.name"`` of this package.
         needs: which study's rows it is made of, in words; empty: of any.
-        make: from the rows of a split, or of the whole study.
         of_study: it is made once a study and not once a split.
+        words: further arguments of the function.
     """
 
     chapter: str
     what: str
-    make: Callable[[Section], Made]
+    function: str
     needs: str = ""
     of_study: bool = False
+    words: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, section: Section) -> Sequence[Table | Listing | Plot]:
+        """Call the function. Its module is imported now: what draws takes seconds to load, and ``list`` only names."""
+        module, _, name = self.function.partition(".")
+        made: Sequence[Table | Listing | Plot] = getattr(import_module(f"benchmark.page.{module}"), name)(section, **self.words)
+        return made
 
 
-def _noise(axis: str, msi_bands: int) -> Callable[[Section], Made]:
-    return partial(plots.curves, names=(axis,), msi_bands=msi_bands)
+def _along(axis: str, msi_bands: int) -> dict[str, Any]:
+    return {"names": (axis,), "msi_bands": msi_bands}
 
 
 QUALITY, COST, NOISE, ABLATIONS = "Quality and cost", "Quality against cost", "Robustness", "Ablations"
@@ -48,36 +54,37 @@ KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
 
 ARTEFACTS: dict[str, Artefact] = {
-    "figure-5": Artefact(PICTURES, "false colour and log residuals, one scale", pictures.figure_5, KEPT),
-    "angles": Artefact(PICTURES, "maps of the spectral angle, one scale", pictures.angle_maps, KEPT),
-    "spectra": Artefact(PICTURES, "spectra of three pixels, and their errors", spectra.spectra, KEPT),
-    "bands": Artefact(PICTURES, "PSNR and angle of every band over wavelength", spectra.by_band, KEPT),
-    "figure-10": Artefact(COST, "time against PSNR, memory, Pareto front", tradeoffs.figure_10, "with costs"),
-    "figure-complexity": Artefact(COST, "parameters against PSNR, clean and under noise", tradeoffs.figure_complexity,
+    "figure-5": Artefact(PICTURES, "false colour and log residuals, one scale", "pictures.figure_5", KEPT),
+    "angles": Artefact(PICTURES, "maps of the spectral angle, one scale", "pictures.angle_maps", KEPT),
+    "spectra": Artefact(PICTURES, "spectra of three pixels, and their errors", "spectra.spectra", KEPT),
+    "bands": Artefact(PICTURES, "PSNR and angle of every band over wavelength", "spectra.by_band", KEPT),
+    "figure-10": Artefact(COST, "time against PSNR, memory, Pareto front", "tradeoffs.figure_10", "with costs"),
+    "figure-complexity": Artefact(COST, "parameters against PSNR, clean and under noise", "tradeoffs.figure_complexity",
                                   "with costs and noise scenarios, best with 35 and 15 dB"),
-    "table-1": Artefact(QUALITY, "clean scenes: quality, counts, time and memory", papers.table_1),
-    "table-long": Artefact(QUALITY, "the 17 methods of the release's table", papers.table_long, "with any of them"),
-    "metrics": Artefact(QUALITY, "clean scenes: every metric", tables.all_metrics),
-    "costs": Artefact(QUALITY, "counts, time and memory with every MSI band count", tables.costs, "with costs", of_study=True),
-    "figure-6": Artefact(NOISE, "noise on the LR-HSI, 4 bands", _noise("noise-lr-hsi", 4), NOISY),
-    "figure-7": Artefact(NOISE, "noise on the LR-HSI, 6 bands", _noise("noise-lr-hsi", 6), NOISY),
-    "figure-8": Artefact(NOISE, "noise on both images, 4 bands", _noise("noise-both", 4), NOISY),
-    "figure-9": Artefact(NOISE, "noise on both images, 6 bands", _noise("noise-both", 6), NOISY),
-    "table-2": Artefact(NOISE, "noise on both images by SNR, average and area", papers.table_2, NOISY),
-    "scenario-curves": Artefact(NOISE, "PSNR and SAM along every other axis", plots.other_curves, "with other scenarios"),
-    "scenarios": Artefact(NOISE, "quality along every other axis, and RMSE", tables.scenarios, "with scenarios beside clean"),
-    "ranks": Artefact(WORTH, "mean ranks, tests and critical differences", statistics.significance,
-                      f"with {statistics.LEAST} images a split for the tests"),
-    "table-3": Artefact(ABLATIONS, "coefficients of the losses", papers.table_3, "with variants @recipe=..."),
-    "figure-11": Artefact(ABLATIONS, "trainings with and without the additional losses", papers.figure_11,
+    "table-1": Artefact(QUALITY, "clean scenes: quality, counts, time and memory", "papers.table_1"),
+    "table-long": Artefact(QUALITY, "the 17 methods of the release's table", "papers.table_long", "with any of them"),
+    "metrics": Artefact(QUALITY, "clean scenes: every metric", "tables.all_metrics"),
+    "costs": Artefact(QUALITY, "counts, time and memory with every MSI band count", "tables.costs", "with costs",
+                      of_study=True),
+    "figure-6": Artefact(NOISE, "noise on the LR-HSI, 4 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 4)),
+    "figure-7": Artefact(NOISE, "noise on the LR-HSI, 6 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 6)),
+    "figure-8": Artefact(NOISE, "noise on both images, 4 bands", "plots.curves", NOISY, words=_along("noise-both", 4)),
+    "figure-9": Artefact(NOISE, "noise on both images, 6 bands", "plots.curves", NOISY, words=_along("noise-both", 6)),
+    "table-2": Artefact(NOISE, "noise on both images by SNR, average and area", "papers.table_2", NOISY),
+    "scenario-curves": Artefact(NOISE, "PSNR and SAM along every other axis", "plots.other_curves", "with other scenarios"),
+    "scenarios": Artefact(NOISE, "quality along every other axis, and RMSE", "tables.scenarios", "with scenarios beside clean"),
+    "ranks": Artefact(WORTH, "mean ranks, tests and critical differences", "statistics.significance",
+                      "with 5 images a split for the tests"),
+    "table-3": Artefact(ABLATIONS, "coefficients of the losses", "papers.table_3", "with variants @recipe=..."),
+    "figure-11": Artefact(ABLATIONS, "trainings with and without the additional losses", "papers.figure_11",
                           "with variants @recipe=naive", of_study=True),
-    "table-4": Artefact(ABLATIONS, "depths of the branches", papers.table_4, "with variants @depths=..."),
-    "fusion": Artefact(ABLATIONS, "ways of fusing the branches, under noise", papers.fusions, "with variants @fusion=..."),
-    "figure-12": Artefact(ABLATIONS, "with and without the weighting block", papers.figure_12, "with variants @fusion=sum"),
-    "leak": Artefact(ABLATIONS, "what a split that mixes the tiles of a flight is worth", papers.leak,
+    "table-4": Artefact(ABLATIONS, "depths of the branches", "papers.table_4", "with variants @depths=..."),
+    "fusion": Artefact(ABLATIONS, "ways of fusing the branches, under noise", "papers.fusions", "with variants @fusion=..."),
+    "figure-12": Artefact(ABLATIONS, "with and without the weighting block", "papers.figure_12", "with variants @fusion=sum"),
+    "leak": Artefact(ABLATIONS, "what a split that mixes the tiles of a flight is worth", "papers.leak",
                      "with variants @train=..., such as leak"),
-    "training": Artefact(TRAINING, "losses and validation scores", training.training, "with trained methods", of_study=True),
-    "fidelity": Artefact(FIDELITY, "networks against their releases", tables.fidelity, of_study=True),
-    "recorded": Artefact(FIDELITY, "training-free methods against toolboxes", tables.recorded, of_study=True),
-    "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", claims, of_study=True),
+    "training": Artefact(TRAINING, "losses and validation scores", "training.training", "with trained methods", of_study=True),
+    "fidelity": Artefact(FIDELITY, "networks against their releases", "tables.fidelity", of_study=True),
+    "recorded": Artefact(FIDELITY, "training-free methods against toolboxes", "tables.recorded", of_study=True),
+    "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

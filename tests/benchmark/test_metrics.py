@@ -9,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from benchmark.fidelity.recordings import load_case, probe
 from benchmark.metrics import METRICS, PSNR_CEILING_DB, ergas, measure, psnr, rmse, sam, ssim
+from tests.speed import yardstick_metrics
 
 GOLDEN = load_case("s3rnet_metrics_losses")["metrics"]
 
@@ -95,6 +96,53 @@ def test_agrees_with_scikit_image(images):
         assert psnr(*pair).item() == pytest.approx(np.mean(decibels), rel=1e-12)
         similarity = [structural_similarity(y, x, data_range=1.0) for x, y in zip(estimate, reference)]
         assert ssim(*pair).item() == pytest.approx(np.mean(similarity), rel=1e-12)
+
+
+def test_agrees_with_published_code_over_several_blocks():
+    rng = torch.Generator().manual_seed(1)
+    reference = torch.rand(2, 5, 160, 200, generator=rng)  # 32,000 pixels: four bands a block, and two blocks of spectra
+    estimate = reference + 0.05 * torch.randn(reference.shape, generator=rng)
+    ours = measure(estimate, reference)
+    for n in range(2):
+        for column, value in yardstick_metrics.measure(estimate[n].numpy(), reference[n].numpy()).items():
+            assert ours[column][n].item() == pytest.approx(value, rel=1e-9, abs=1e-9), column  # 1e-6 is promised
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 30, 24), (1, 4, 7, 40), (1, 4, 9, 5), (3, 1, 300, 3), (5, 33, 64, 64)])
+@pytest.mark.parametrize("data_range", [1.0, 0.25])
+def test_ssim_agrees_with_scikit_image(shape, data_range):
+    rng = torch.Generator().manual_seed(2)
+    reference = torch.rand(shape, generator=rng, dtype=torch.float64)
+    estimate = reference + 0.1 * torch.randn(shape, generator=rng, dtype=torch.float64)
+    reference[:, 0, :, ::2], estimate[:, 0, :, ::2] = 0.3, 0.3001  # stripes that are constant
+    reference[0, -1], estimate[0, -1] = 0.7, 0.2  # bands that are
+    window = min(7, min(shape[2:]) - 1 + min(shape[2:]) % 2)
+    for one, x, y in zip(ssim(estimate, reference, data_range=data_range), estimate.numpy(), reference.numpy()):
+        similarity = structural_similarity(y, x, win_size=window, data_range=data_range, channel_axis=0)
+        assert one.item() == pytest.approx(similarity, abs=1e-11)  # scikit-image sums up running sums
+
+
+def test_small_and_large_angles_of_one_image():
+    exponents = torch.linspace(-12, 0, 200, dtype=torch.float64)
+    angle = torch.cat([180 * 10**exponents, 180 - 10**exponents])  # from 2e-10 degrees up to 180, and from there down
+    azimuth = torch.linspace(0, 360, 400, dtype=torch.float64)
+    reference = 3 * torch.stack([azimuth.deg2rad().cos(), azimuth.deg2rad().sin()])[:, None]
+    estimate = 0.2 * torch.stack([(azimuth + angle).deg2rad().cos(), (azimuth + angle).deg2rad().sin()])[:, None]
+    for n in range(400):
+        assert sam(estimate[..., n:n + 1], reference[..., n:n + 1]).item() == pytest.approx(angle[n].item(), abs=2e-11)
+    assert sam(estimate, reference).item() == pytest.approx(angle.mean().item(), abs=1e-12)
+
+
+def test_views_are_measured_and_nothing_is_changed(images):
+    estimate, reference = (image.double() for image in images)
+    kept, threads = (estimate.clone(), reference.clone()), torch.get_num_threads()
+    torch.set_num_threads(2)
+    turned = measure(*(image.permute(0, 1, 3, 2) for image in (estimate, reference)))
+    for column, values in measure(estimate, reference).items():
+        assert torch.allclose(values, turned[column], rtol=1e-12), column
+    left = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert torch.equal(estimate, kept[0]) and torch.equal(reference, kept[1]) and left == 2
 
 
 def test_sam_of_known_angles():
