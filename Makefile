@@ -4,13 +4,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: bench test lint
+.PHONY: bench test lint speed
 
 bench: .venv/ready
 	$(BIN)/python run_benchmark.py run --profile quick
 
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Ratios to yardsticks timed in the same run, to results/speed.csv: on a machine that does nothing else, some 15 minutes.
+# SPEED="--speed-trained DIR" names a results folder of trainings on which reduced precision is judged.
+speed: .venv/ready
+	$(BIN)/python -m pytest -m speed --benchmark-enable --benchmark-disable-gc -s $(SPEED) tests/speed
 
 lint: .venv/ready
 	$(BIN)/ruff check .

@@ -40,6 +40,7 @@ from benchmark.protocol import PROTOCOLS
 from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES, load_file, study
 from methods.estimation import ESTIMATORS
+from methods.speed import SPEEDS, reduced_precision
 
 # What measures and what draws is imported by the commands that do: the libraries behind take seconds to load.
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def arguments() -> argparse.ArgumentParser:
         add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
         add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
         add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="of training; 16-mixed needs a GPU")
+        add("--recompute", action="store_true", help="train with activations computed anew in the backward pass: less memory")
+        add("--speed", choices=SPEEDS, help="of fusing: exact, or in reduced precision (default: exact)")
         add("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
         add("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     for command in (run, complexity):
@@ -135,7 +138,8 @@ def study_of(args: argparse.Namespace) -> Study:
         if args.hr_size < protocol.ratio:
             raise PlanError(f"--hr-size {args.hr_size}: an HR image has {protocol.ratio} pixels a side at least, one LR pixel")
         protocol = replace(protocol, hr_size=args.hr_size)
-    budget = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
+    budget: dict[str, Any] = {flag: getattr(args, flag) for flag in FLAGS if getattr(args, flag) is not None}
+    budget |= {"recompute": True} if args.recompute else {}
     replaced = budget.keys() | ({"steps", "minutes"} if budget.keys() & {"steps", "minutes"} else set())
     training = {key: value for key, value in profile.training.items() if key not in replaced}
     chosen = replace(
@@ -147,7 +151,7 @@ def study_of(args: argparse.Namespace) -> Study:
         exceptions={name: {key: value for key, value in own.items() if key not in replaced}
                     for name, own in profile.exceptions.items()},
         cost_lr_size=profile.cost_lr_size if args.lr_size is None else args.lr_size,
-        precision=args.precision or profile.precision,
+        precision=args.precision or profile.precision, speed=args.speed or profile.speed,
     )
     return named(chosen, profile, args.study)
 
@@ -278,6 +282,9 @@ def measure(args: argparse.Namespace) -> int:
     chosen = study_of(args)
     if kind == "cpu" and chosen.precision == "16-mixed":
         raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
+    lacking = reduced_precision(torch.device(kind))
+    if lacking and "bf16-mixed" in (chosen.precision, "bf16-mixed" if chosen.speed == "fast" else ""):
+        raise PlanError(f"{lacking}; choose --precision 32-true and --speed exact")
     jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")
     due = shard(jobs, args.shard) if getattr(args, "shard", None) else jobs
     if getattr(args, "dry_run", False):

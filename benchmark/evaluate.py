@@ -21,6 +21,7 @@ from benchmark.plan import Job
 from benchmark.protocol import Observation
 from datasets import Scene, SceneError
 from methods import create, fuse
+from methods.speed import prepared, speed_of
 
 
 class EstimateError(RuntimeError):
@@ -61,8 +62,7 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
     for entry in images:
         reference, observation = seen(job, entry)
         if model is None or weights is None:  # a model-based method is told the responses of each image
-            model = build(job, reference.bands, observation, weights)
-            model = model.to(device) if weights else model
+            model = build(job, reference.bands, observation, weights, device)
         values, seconds = measured(model, reference, observation, study.protocol.ratio, device)
         finite = not any(math.isnan(value) for value in values.values())
         yield {
@@ -71,7 +71,7 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
             "noise_target": job.scenario.noise_target, "snr_db": job.scenario.snr_db, "seed": job.seed,
             "protocol": study.protocol.digest, **values, "bands": reference.bands,
             "bands_left_out": reference.bands - int(varying(reference.cube).sum()), "status": "ok" if finite else "failed",
-            "seconds": seconds, "device": device.type, "job": job.key[:12],
+            "seconds": seconds, "speed": speed_of(model, study.speed), "device": device.type, "job": job.key[:12],
         }
 
 
@@ -94,14 +94,15 @@ def seen(job: Job, entry: str) -> tuple[Scene, Observation]:
     return reference, observation
 
 
-def build(job: Job, bands: int, observation: Observation, weights: Path | None) -> Any:
-    """The method, with its trained parameters if it has any."""
+def build(job: Job, bands: int, observation: Observation, weights: Path | None, device: torch.device) -> Any:
+    """The method; a trained one with its parameters, at the study's speed on a device."""
     model = create(job.names[0], bands=bands, msi_bands=job.msi_bands, ratio=job.study.protocol.ratio,
                    **observation.told._asdict(), **job.study.arguments_of(job.method))
     if weights is not None:
         prefix = f"{job.names[0]}/"
         own = {key.removeprefix(prefix): value for key, value in load_file(weights).items() if key.startswith(prefix)}
         model.load_state_dict(own)
+        model = prepared(model, job.study.speed, device)
     return model
 
 

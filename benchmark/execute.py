@@ -116,8 +116,7 @@ def keep_pictures(jobs: list[Job], root: Path, fabric: Fabric) -> list[str]:
             with unchanged():
                 weights = weights_of(job, root)
                 reference, observation = seen(job, job.images[0])
-                model = build(job, reference.bands, observation, weights)
-                model = model.to(fabric.device) if weights else model
+                model = build(job, reference.bands, observation, weights, fabric.device)
                 images = (observation.lr_hsi, observation.hr_msi, reference.cube)
                 estimate = fuse(model, *(image[None].to(fabric.device, copy=True) for image in images))[0].cpu()
         except Exception as error:  # one picture less, and no row

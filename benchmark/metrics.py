@@ -11,11 +11,11 @@ estimate shows in every figure.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -37,9 +37,8 @@ class BandErrors(NamedTuple):
 
 def band_errors(estimate: torch.Tensor, reference: torch.Tensor) -> BandErrors:
     """Errors band by band, of images (..., bands, H, W)."""
-    with _one_thread():
-        found = [((x - y).square().mean((-2, -1)), y.amax((-2, -1)), y.mean((-2, -1)))
-                 for x, y in _bands(estimate, reference)]
+    found = _each(lambda x, y: ((x - y).square().mean((-2, -1)), y.amax((-2, -1)), y.mean((-2, -1))),
+                  _bands(estimate, reference))
     return BandErrors(*(torch.cat(each).reshape(reference.shape[:-2]) for each in zip(*found)))
 
 
@@ -80,8 +79,7 @@ def sam(estimate: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
     Returns:
         (...,) float64.
     """
-    with _one_thread():
-        angles = [_angles(x, y) for x, y in _pixels(estimate, reference)]
+    angles = _each(_angles, _pixels(estimate, reference))
     return torch.rad2deg(torch.cat(angles).reshape(*reference.shape[:-3], -1).mean(-1))
 
 
@@ -150,8 +148,7 @@ def ssim(estimate: torch.Tensor, reference: torch.Tensor, *, data_range: float =
     if side < 3:
         raise ValueError(f"SSIM needs 3 pixels or more along each side, got images of {tuple(reference.shape[-2:])}")
     window = min(SSIM_WINDOW, side - 1 + side % 2)
-    with _one_thread():
-        of_bands = [_similarity(x, y, window, data_range).mean((-2, -1)) for x, y in _bands(estimate, reference)]
+    of_bands = _each(lambda x, y: _similarity(x, y, window, data_range).mean((-2, -1)), _bands(estimate, reference))
     return torch.cat(of_bands).reshape(reference.shape[:-2]).mean(-1)
 
 
@@ -209,20 +206,18 @@ def measure(
 
 
 def _bands(estimate: torch.Tensor, reference: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The bands of all images (..., bands, H, W), some at a time, as pairs of (n, H, W) float64."""
+    """The bands of all images (..., bands, H, W), some at a time, as pairs of (n, H, W)."""
     _comparable(estimate, reference)
     images = (image.detach().flatten(0, -3) for image in (estimate, reference))
-    for x, y in zip(*(image.split(_block(image, image[0].numel())) for image in images)):
-        yield x.double(), y.double()
+    yield from zip(*(image.split(_block(image, image[0].numel())) for image in images))
 
 
 def _pixels(estimate: torch.Tensor, reference: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The spectra of all images (..., bands, H, W), some of one image at a time, as pairs of (bands, n) float64."""
+    """The spectra of all images (..., bands, H, W), some of one image at a time, as pairs of (bands, n)."""
     _comparable(estimate, reference)
     images = (image.detach().reshape(-1, *image.shape[-3:]).flatten(-2) for image in (estimate, reference))
     for pair in zip(*images):
-        for x, y in zip(*(image.split(_block(image, len(image)), dim=1) for image in pair)):
-            yield x.double(), y.double()
+        yield from zip(*(image.split(_block(image, len(image)), dim=1) for image in pair))
 
 
 def _block(image: torch.Tensor, size: int) -> int:
@@ -239,13 +234,16 @@ def _comparable(estimate: torch.Tensor, reference: torch.Tensor) -> None:
         )
 
 
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """Compute on one thread: blocks are too small to share, and on a busy machine threads wait longer than they work."""
+def _each(function: Callable[..., Any], blocks: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> list[Any]:
+    """``function`` of every pair of blocks in float64, one block a thread.
+
+    Operators on blocks are too small to be shared between threads: on a busy machine these would wait longer than work.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # of each worker as well
     try:
-        yield
+        with ThreadPoolExecutor(threads) as pool:
+            return list(pool.map(lambda pair: function(*(block.double() for block in pair)), blocks))
     finally:
         torch.set_num_threads(threads)
 

@@ -20,6 +20,7 @@ from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from benchmark.rows import SCHEMA
 from datasets.scene import Dataset, Scene
 from methods.registry import RESERVED, MethodError, Recipe, card, split_label
+from methods.speed import SPEEDS
 
 BUDGET = {"steps": 1, "minutes": 0, "lr": 0, "batch": 1, "crop": 1, "log_every": 1, "epochs": 1}  # least value of each
 
@@ -59,7 +60,8 @@ class Study:
         exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
         arguments: build arguments by method name, such as a reduced width; those of a variant come on top.
         cost_lr_size: LR side in pixels at which costs are measured; HR is ``ratio`` times that.
-        precision: of Lightning Fabric, ``"32-true"`` or ``"bf16-mixed"``.
+        precision: of training, of Lightning Fabric: ``"32-true"`` or ``"bf16-mixed"``.
+        speed: of fusing, one of :data:`methods.speed.SPEEDS`; scores are exact unless a study says otherwise.
         pictures: keep the estimates of one image a split, which pictures are made of; they are no part of a key.
         labels: what must be said and does not follow from the values above.
         replaced: fields that a flag has replaced.
@@ -81,6 +83,7 @@ class Study:
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     cost_lr_size: int = 64
     precision: str = "32-true"
+    speed: str = "exact"
     pictures: bool = False
     labels: tuple[Label, ...] = ()
     replaced: frozenset[str] = frozenset()
@@ -96,6 +99,8 @@ class Study:
                 if not (math.isfinite(value) and (value >= least if least else value > 0)):
                     raise PlanError(f"study '{self.name}', {name}: {key} is {value:g}; choose "
                                     + (f"{least} or more" if least else "a number above 0"))
+        if self.speed not in SPEEDS:
+            raise PlanError(f"study '{self.name}': speed '{self.speed}'; choices: {', '.join(SPEEDS)}")
         for key, values in (("msi_bands", self.msi_bands), ("cost_lr_size", (self.cost_lr_size,))):
             if any(value < 1 for value in values):
                 raise PlanError(f"study '{self.name}': {key} {' '.join(map(str, values))}; choose 1 or more")
@@ -262,10 +267,11 @@ class Job:
             "msi_bands": self.msi_bands,
             "protocol": study.protocol.digest,
         }
+        fused = {"speed": study.speed} if study.speed != "exact" else {}
         if self.kind == "cost":
             if study.protocol.bands != "aviris-172":  # the band count is then the scenes'
                 words["data"] = study.data.digest()
-            return words | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
+            return words | fused | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
             stages = [keys.fields(stage) | {"task": stage.stage or stage.task.__name__}
@@ -273,7 +279,7 @@ class Job:
             for stage in stages:
                 stage.pop("stage", None)
             return words | {"recipe": stages if len(stages) > 1 else stages[0], "precision": study.precision}
-        words |= {"split": self.split, "scenario": self.scenario.words}
+        words |= {"split": self.split, "scenario": self.scenario.words} | fused
         return words | {"training": self.training.key if self.training else None}
 
     @cached_property

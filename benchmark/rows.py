@@ -26,6 +26,7 @@ SCORE = {  # behind these a row has one column a metric (benchmark.metrics.METRI
     "bands_left_out": int,  # constant in the reference: no score counts them
     "status": str,  # "ok" or "failed" (not finite: every metric is NaN)
     "seconds": float,
+    "speed": str,  # "exact" or "fast" (methods.speed); rows from before that was told have none: the network as built
     "device": str,
     "job": str,
 }

@@ -30,8 +30,10 @@ from benchmark.machine import random_state, restore_random_state
 from benchmark.plan import Job
 from methods import create, fuse
 from methods.registry import Recipe
+from methods.speed import trainable
 
 SAVE_SECONDS = 120  # between two checkpoints
+VALIDATION_SHARE = 0.1  # of a training's cost: what validation may take
 
 
 class TrainingError(RuntimeError):
@@ -72,7 +74,8 @@ class Training:
         torch.manual_seed(job.seed)
         bands = self.validation[0][2].shape[0]
         self.models: dict[str, nn.Module] = {
-            name: create(name, bands=bands, msi_bands=job.msi_bands, ratio=protocol.ratio, **job.study.arguments_of(label))
+            name: trainable(create(name, bands=bands, msi_bands=job.msi_bands, ratio=protocol.ratio,
+                                   **job.study.arguments_of(label)), fabric.device, self.stages[0].recompute)
             for name, label in zip(job.names, job.methods)}
         task = self.stages[0].task(self.models, self.stages[0])
         self.groups_of, self.begin_task = task.parameter_groups, task.begin
@@ -111,6 +114,16 @@ class Training:
         return max(by_time, self.progress.stage_step / self.total if self.total is not None else 0.0)
 
     @property
+    def validated_every(self) -> int:
+        """Logged epochs between two validations: more than one where each would cost over a tenth of the training.
+
+        Counted in pixels, a step as three passes over its crops, so that the schedule does not follow the machine's load.
+        """
+        seen = sum(reference.shape[-2] * reference.shape[-1] for _, _, reference in self.validation)
+        trained = 3 * self.recipe.batch * self.recipe.crop**2 * self.epoch_steps
+        return max(1, math.ceil(seen / (VALIDATION_SHARE * trained)))
+
+    @property
     def epoch_steps(self) -> int:
         """Steps between two logged epochs."""
         return self.recipe.log_every or self.crops.epoch_steps
@@ -124,7 +137,7 @@ class Training:
         self.begin_task(recipe)
         groups = parameter_groups(self.groups_of(), recipe)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
-            groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
+            groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=self.job.study.precision != "16-mixed")
         self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
         self.averages = {name: AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
                          for name, model in self.models.items()} if recipe.ema is not None else {}
@@ -166,14 +179,16 @@ class Training:
         progress.sums = {name: progress.sums.get(name, 0.0) + value for name, value in values.items()}
 
     def end_epoch(self) -> None:
-        """Log the mean of every loss term, the learning rates and the validation scores; keep the best parameters."""
+        """Log the mean of every loss term and the learning rates; where it is due, validate and keep the best parameters."""
         progress = self.progress
         epoch = 1 + max((row["epoch"] for row in progress.curve), default=0)
         means = {name: value / progress.summed for name, value in progress.sums.items() if "/" in name}
         progress.sums, progress.summed = {}, 0
         for name in self.models:
-            scores = self.validate(name)
-            self.select(name, scores)
+            scores = {}
+            if epoch % self.validated_every == 0 or self.share >= 1:
+                scores = self.validate(name)
+                self.select(name, scores)
             terms = {key.partition("/")[2]: value for key, value in means.items() if key.startswith(f"{name}/")}
             for quantity, value in (terms | self.rates(name) | scores).items():
                 progress.curve.append({"epoch": epoch, "step": progress.step, "seconds": progress.seconds,

@@ -28,8 +28,8 @@ LANES = 16  # output channels are padded to whole vectors: the matrix library lo
 
 LEAST = 16  # C * N / (2 C + N) from which on the saved products pay for the transforms: 48 channels in and out
 SLAB = 2**17  # pixels of which a dense block keeps all features: 350 MB for 258 channels
-# Where the polynomials are evaluated, beside infinity. Those of the paper, 0, +-1, +-2, cost five times the rounding error;
-# with these it is below twice that of the plain sum (measured with 172 channels, as the test has it).
+# Where the polynomials are evaluated, beside infinity: of the output of 172 channels the rounding error is 1e-6 (rms; the
+# plain sum: 2e-7). With 0, +-1, +-2, as in the paper, it is twice as large, and five times at its worst pixel.
 POINTS = (Fraction(0), Fraction(5, 8), Fraction(-5, 8), Fraction(11, 8), Fraction(-11, 8))
 
 
@@ -351,10 +351,11 @@ class Convolution(torch.autograd.Function):
         return inside(image, grid).permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the input, the weights and the biases."""
         grid, ((batch, channels, _, _), shapes) = ctx.grid, ctx.shapes
-        seen, kernels, masks = ctx.saved_tensors[0], ctx.saved_tensors[1 : 1 + len(shapes)], ctx.saved_tensors[1 + len(shapes) :]
+        seen, *saved = ctx.saved_tensors
+        kernels, masks = saved[: len(shapes)], saved[len(shapes) :]
         back = torch.zeros(seen.shape)
         found: list[Tensor] = []
         image = gradient.permute(0, 2, 3, 1)
