@@ -1,13 +1,15 @@
 """Training batches by number: which image, where, how turned and with which noise follows from (seed, draw) alone.
 
-So a resumed training sees exactly the batches that an unbroken one would have seen.
+So a resumed training sees exactly the batches that an unbroken one would have seen. Images that fit into memory are observed
+once; of a larger split each crop is observed alone, with as much around it as the PSF sees.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmark.keys import seed
 from benchmark.plan import Job, PlanError
-from benchmark.protocol import add_noise
+from benchmark.protocol import add_noise, apply_response, blur_decimate
 from methods.registry import Recipe
 
 CACHE_BYTES = 8 * 2**30  # observed training images kept in memory
@@ -74,23 +76,70 @@ class Crops(Dataset):
         """The ``draw``-th crop of the training."""
         epoch, place = divmod(draw, len(self.entries))
         order = torch.randperm(len(self.entries), generator=_generator(self.seed, "order", epoch))
-        lr_hsi, hr_msi, hr_hsi = self.observed(self.entries[int(order[place])])
+        entry = self.entries[int(order[place])]
         generator = _generator(self.seed, "crop", draw)
         recipe, ratio = self.recipe, self.protocol.ratio
 
         def pick(count: int) -> int:
             return int(torch.randint(count, (), generator=generator))
 
+        def corner(height: int, width: int) -> tuple[int, int]:  # on the LR grid, so that the pair stays aligned
+            return pick(height - side + 1), pick(width - side + 1)
+
         side = recipe.crop // ratio
-        row, col = (pick(n - side + 1) for n in lr_hsi.shape[1:])  # on the LR grid, so that the pair stays aligned
-        lr_hsi = lr_hsi[:, row : row + side, col : col + side]
-        window = slice(row * ratio, (row + side) * ratio), slice(col * ratio, (col + side) * ratio)
-        hr_msi, hr_hsi = hr_msi[:, *window], hr_hsi[:, *window]
+        if self.fit_in_memory:
+            lr_hsi, hr_msi, hr_hsi = self.observed(entry)
+            row, col = corner(*lr_hsi.shape[1:])
+            lr_hsi = lr_hsi[:, row : row + side, col : col + side]
+            window = slice(row * ratio, (row + side) * ratio), slice(col * ratio, (col + side) * ratio)
+            hr_msi, hr_hsi = hr_msi[:, *window], hr_hsi[:, *window]
+        else:
+            lr_hsi, hr_msi, hr_hsi = self.observed_crop(entry, corner)
         flips = [axis for axis in (1, 2) if "flip" in recipe.augment and pick(2)]
         turns = pick(4) if "rotate" in recipe.augment and pick(2) else 0
         lr_hsi, hr_msi, hr_hsi = (x.flip(flips).rot90(turns, (1, 2)) for x in (lr_hsi, hr_msi, hr_hsi))
         members = [add_noise(lr_hsi, recipe.train_snr_db, generator, self.protocol.noise_domain) for _ in recipe.trains]
         return {"lr_hsi": torch.stack(members), "hr_msi": hr_msi.contiguous(), "hr_hsi": hr_hsi.contiguous()}
+
+    @cached_property
+    def fit_in_memory(self) -> bool:
+        """Whether all training images are kept as they are observed; by sizes alone, so that every worker agrees."""
+        if self.protocol.use_given or self.protocol.boundary == "circular":  # what is seen is not made of the crop alone
+            return True
+        size = sum(image.nbytes for image in self.observed(self.entries[0]))
+        return size * len(self.entries) <= CACHE_BYTES // max(1, self.workers)
+
+    def observed_crop(self, entry: str, corner: Callable[[int, int], tuple[int, int]]) -> tuple[Tensor, Tensor, Tensor]:
+        """(lr_hsi, hr_msi, hr_hsi) of a crop alone: as that of the whole observed image, in a fraction of the time.
+
+        Args:
+            entry: of the training split.
+            corner: the crop's first row and column on the LR grid, of the grid's height and width.
+        """
+        protocol, ratio, side = self.protocol, self.protocol.ratio, self.recipe.crop // self.protocol.ratio
+        reference = protocol.reference(self.data.scene(entry))
+        self.check(entry, reference.cube)
+        height, width = (n // ratio for n in reference.cube.shape[1:])
+        row, col = corner(height, width)
+        reach = math.ceil(protocol.psf_support / 2 / ratio)  # LR pixels around the crop that its own pixels see
+        top, left = max(0, row - reach), max(0, col - reach)
+        around = reference.cube[:, top * ratio : (row + side + reach) * ratio, left * ratio : (col + side + reach) * ratio]
+        lr_hsi = blur_decimate(around, protocol.psf, ratio, protocol.phase, protocol.boundary)
+        hr_hsi = reference.cube[:, row * ratio : (row + side) * ratio, col * ratio : (col + side) * ratio]
+        hr_msi = apply_response(hr_hsi, protocol.response(reference.wavelengths, self.msi_bands))
+        return lr_hsi[:, row - top : row - top + side, col - left : col - left + side], hr_msi, hr_hsi
+
+    def check(self, entry: str, cube: Tensor) -> None:
+        """Refuse an image that the recipe's crop does not fit.
+
+        Raises:
+            PlanError: names the image, its size and what to choose.
+        """
+        if min(cube.shape[1:]) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
+            raise PlanError(
+                f"training image '{entry}' is {tuple(cube.shape[1:])} pixels and the recipe crops {self.recipe.crop}: "
+                f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
+            )
 
     def observed(self, entry: str) -> tuple[Tensor, Tensor, Tensor]:
         """(lr_hsi, hr_msi, hr_hsi) of a whole training image, kept in memory while there is room.
@@ -102,11 +151,7 @@ class Crops(Dataset):
             return self.cache[entry]
         reference, seen = self.protocol.look(self.data.scene(entry), self.msi_bands)
         images = seen.lr_hsi, seen.hr_msi, reference.cube
-        if min(images[2].shape[1:]) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
-            raise PlanError(
-                f"training image '{entry}' is {tuple(images[2].shape[1:])} pixels and the recipe crops {self.recipe.crop}: "
-                f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
-            )
+        self.check(entry, images[2])
         size = sum(image.nbytes for image in images)
         if self.cached_bytes + size <= CACHE_BYTES // max(1, self.workers):  # each worker keeps its own
             self.cache[entry] = images

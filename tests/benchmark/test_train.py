@@ -11,6 +11,7 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
+from benchmark import crops as crops_module
 from benchmark import train as loop
 from benchmark.crops import Crops
 from benchmark.plan import Job, PlanError
@@ -158,6 +159,36 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_term(tmp_path, monke
     assert all(torch.isfinite(value).all() for value in parameters.values())
 
 
+@pytest.mark.parametrize("boundary", ["reflect", "replicate"])
+def test_a_crop_observed_alone_is_that_of_the_observed_image(monkeypatch, boundary):
+    of = job(crop=16)
+    of = dataclasses.replace(of, study=dataclasses.replace(
+        of.study, protocol=dataclasses.replace(of.study.protocol, boundary=boundary, hr_size=64),
+        dataset_options={**of.study.dataset_options, "size": 64}))
+    recipe = of.study.stages_of(of.method)[0]
+    whole, alone = Crops(of, recipe), Crops(of, recipe)
+    assert whole.fit_in_memory
+    monkeypatch.setattr(crops_module, "CACHE_BYTES", 0)
+    assert not alone.fit_in_memory
+    for draw in range(40):  # at the borders of the image and in its middle
+        one, other = whole[draw], alone[draw]
+        assert one.keys() == other.keys()
+        assert all(torch.allclose(one[key], other[key], atol=1e-6) for key in one)
+
+
+def test_validation_is_thinned_where_it_would_cost_more_than_a_tenth(tmp_path, monkeypatch):
+    training = loop.Training(job(), Fabric(accelerator="cpu", devices=1))
+    training.begin_stage()
+    pixels = sum(cube.shape[1] * cube.shape[2] for _, _, cube in training.validation)
+    step = 3 * training.recipe.batch * training.recipe.crop**2
+    assert training.validated_every == max(1, -(-10 * pixels // (step * training.epoch_steps))) > 1
+    _, _, curve = run(tmp_path / "t", job(steps=6, log_every=1))
+    epochs = curve[curve.quantity == "val_psnr_db"].epoch.unique()
+    assert list(curve[curve.quantity == "loss"].epoch.unique()) == [1, 2, 3, 4, 5, 6]
+    every = -(-10 * pixels // step)
+    assert list(epochs) == sorted({*range(every, 7, every), 6})  # and always the last
+
+
 def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monkeypatch):
     angles = iter([3.0, 3.0, 1.0, 9.0, 2.0, 2.0])  # teacher, student: their best epochs are 2 and 3
     states = []
@@ -166,6 +197,7 @@ def test_keeping_the_best_keeps_the_parameters_of_the_best_epoch(tmp_path, monke
         return torch.tensor(next(angles))
 
     monkeypatch.setattr(loop.metrics, "sam", fake)
+    monkeypatch.setattr(loop, "VALIDATION_SHARE", 1e9)
     original = loop.Training.end_epoch
 
     def spy(self):

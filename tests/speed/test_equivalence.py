@@ -40,5 +40,6 @@ def test_curves_of_three_seeds(monkeypatch):
                 for _ in training.run():
                     pass
             found += [{"way": way, "seed": seed, **row} for row in training.progress.curve if row["quantity"] == "val_psnr_db"]
-            print(way, seed, [f"{row['method']} {row['value']:.3f}" for row in found[-2:]], f"{training.progress.seconds:.0f} s")
+            last = [f"{row['method']} {row['value']:.3f}" for row in found[-2:]]
+            print(way, seed, last, f"{training.progress.seconds:.0f} s")
             rows.write(Path("results/speed-training.csv"), found)
