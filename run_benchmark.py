@@ -62,7 +62,7 @@ def arguments() -> argparse.ArgumentParser:
     faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of all")
     faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                           help="receives fidelity.csv and recorded.csv")
-    growth = commands.add_parser("growth", help="how time and memory grow with pixels, bands and batch; its page: reports/speed")
+    growth = commands.add_parser("growth", help="how time and memory grow with pixels, bands and batch: reports/speed")
     growth.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of ten that are chosen")
     growth.add_argument("--seconds", type=float, default=20.0, metavar="X",
                         help="a point that is predicted to take longer is left out, and told (default: 20)")
@@ -230,10 +230,11 @@ def show_growth(args: argparse.Namespace) -> int:
     from benchmark import growth
     from benchmark.page.facts import render_speed
 
-    path = args.results / "growth.csv"
+    path, kind = args.results / "growth.csv", device_kind(args.device)
     rows = growth.read(path)
-    device = torch.device(device_kind(args.device), *([0] if device_kind(args.device) == "cuda" else []))
-    for rows in growth.grow(args.methods or growth.METHODS, device, rows, args.seconds, force=args.force):
+    device = torch.device("cuda", 0) if kind == "cuda" else torch.device("cpu")
+    for grown in growth.grow(args.methods or growth.METHODS, device, rows, args.seconds, force=args.force):
+        rows = grown
         store.write_csv(path, rows)
     print(path)
     print(render_speed(args.results, args.reports))

@@ -94,12 +94,12 @@ def grow(methods: Sequence[str], device: torch.device, held: Sequence[Row] = (),
             own: Row = {"method": method, "axis": axis, "value": value, **point}
             there = done.get((method, place(point)))
             if there is None:
-                before = [rows[key] for each in AXES[axis] if each < value
-                          and (key := (here["device"], method, axis, each)) in rows]
-                there = within(axis, value, before, seconds, memory_mb) or here | measured(method, point, device)
-                if there["status"] == "ok":
-                    done[method, place(point)] = there
-                log(f"{method:22} {axis:5} {value:5} {there['seconds']:9.3f} s {there['peak_memory_mb']:8.0f} MB  {there['status']}")
+                known = {each: done[at] for each in AXES[axis] if (at := (method, place(BASE | {axis: each}))) in done}
+                there = beyond(axis, value, known, seconds, memory_mb)
+                if there is None:
+                    there = done[method, place(point)] = here | measured(method, point, device)
+                log(f"{method:22} {axis:5} {value:5} {there['seconds']:9.3f} s {there['peak_memory_mb']:8.0f} MB  "
+                    f"{there['status']}")
             new = {key: (here | there | own)[key] for key in GROWTH}
             if rows.get(identity(new)) != new:
                 rows[identity(new)] = new
@@ -123,23 +123,25 @@ def order(row: Row) -> tuple[Any, ...]:
     return row["device"], listed, method, list(AXES).index(row["axis"]), row["value"]
 
 
-def within(axis: str, value: int, before: Sequence[Row], seconds: float, memory_mb: float) -> Row | None:
-    """None where a point is within the budgets, else what its row says instead of a measurement.
+def beyond(axis: str, value: int, known: Mapping[int, Row], seconds: float, memory_mb: float) -> Row | None:
+    """What the row of a point beyond a budget says instead of a measurement; None where it is to be measured.
 
     Args:
         axis: key of :data:`AXES`.
         value: on it.
-        before: rows of smaller values, in rising order.
+        known: rows by their value on this axis, in rising order; below one that was measured, nothing is beyond.
         seconds: budget.
         memory_mb: budget.
     """
     def at(key: str) -> float:
-        return predicted([(amount(axis, row["value"]), row[key]) for row in before if row["status"] == "ok"],
+        return predicted([(amount(axis, each), row[key]) for each, row in known.items() if row["status"] == "ok"],
                          amount(axis, value))
 
-    failed = [row for row in before if row["status"].startswith("failed")]
+    failed = [each for each, row in known.items() if row["status"].startswith("failed") and each < value]
+    if any(row["status"] == "ok" and each > value for each, row in known.items()):
+        return None
     if failed:
-        why = f"{axis} {failed[-1]['value']} failed"
+        why = f"{axis} {failed[-1]} failed"
     elif at("seconds") > seconds:
         why = f"predicted {at('seconds'):.0f} s"
     elif at("peak_memory_mb") > memory_mb:
@@ -195,4 +197,4 @@ def read(path: Path) -> list[Row]:
         with path.open(newline="", encoding="utf-8") as file:
             return [{key: kind(row[key]) for key, kind in GROWTH.items()} for row in csv.DictReader(file)]
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: no rows of growth ({type(error).__name__}: {error}); move it away to measure anew") from error
+        raise StoreError(f"{path}: no rows of growth ({type(error).__name__}: {error}); move it away") from error

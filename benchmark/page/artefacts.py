@@ -90,10 +90,10 @@ ARTEFACTS: dict[str, Artefact] = {
     "fidelity": Artefact(FIDELITY, "networks against their releases", "tables.fidelity", of_study=True),
     "recorded": Artefact(FIDELITY, "training-free methods against toolboxes", "tables.recorded", of_study=True),
     "figure-growth": Artefact(SPEED, "time and memory against pixels, bands and batch", "speed.growth_curves",
-                              "results/growth.csv", of_study=True, page="speed"),
-    "table-growth": Artefact(SPEED, "slopes of time and memory", "speed.growth", "results/growth.csv", of_study=True,
+                              "none; results/growth.csv", of_study=True, page="speed"),
+    "table-growth": Artefact(SPEED, "slopes of time and memory", "speed.growth", "none; results/growth.csv", of_study=True,
                              page="speed"),
-    "speed": Artefact(SPEED, "timings against a yardstick of the same run", "speed.timings", "results/speed.csv",
+    "speed": Artefact(SPEED, "timings against a yardstick of the same run", "speed.timings", "none; results/speed.csv",
                       of_study=True, page="speed"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }
