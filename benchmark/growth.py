@@ -129,7 +129,7 @@ def beyond(axis: str, value: int, known: Mapping[int, Row], seconds: float, memo
     Args:
         axis: key of :data:`AXES`.
         value: on it.
-        known: rows by their value on this axis, in rising order; below one that was measured, nothing is beyond.
+        known: rows by their value on this axis, in rising order; of bands the base is known first.
         seconds: budget.
         memory_mb: budget.
     """
@@ -138,8 +138,6 @@ def beyond(axis: str, value: int, known: Mapping[int, Row], seconds: float, memo
                          amount(axis, value))
 
     failed = [each for each, row in known.items() if row["status"].startswith("failed") and each < value]
-    if any(row["status"] == "ok" and each > value for each, row in known.items()):
-        return None
     if failed:
         why = f"{axis} {failed[-1]} failed"
     elif at("seconds") > seconds:

@@ -59,18 +59,24 @@ def test_points_over_the_budget_are_rows_that_say_what_was_predicted(law):
     assert rows["gsa", "side", 256]["seconds"] == 8.0 and rows["gsa", "side", 256]["side"] == 256
 
 
+def test_from_the_first_side_on_time_is_expected_to_grow_with_the_pixels(law):
+    first = 0.5 / 4**4  # seconds of side 32; twice the side are four times the pixels
+    for budget, status in ((3.9 * first, "left out: predicted 0 s"), (4.1 * first, "ok")):
+        assert last(growth.grow(["gsa"], CPU, seconds=budget))["gsa", "side", 64]["status"] == status
+
+
 def test_memory_has_a_budget_of_its_own(law):
     rows = last(growth.grow(["gsa"], CPU, seconds=1e9, memory_mb=2000.0))
     assert rows["gsa", "side", 512]["status"] == "ok"  # 1.6 GB
     assert rows["gsa", "side", 1024]["status"] == "left out: predicted 6.4 GB"
 
 
-def test_the_base_is_measured_once_and_below_a_measured_point_nothing_is_left_out(law):
+def test_the_base_is_measured_once_and_predicts_on_every_axis(law):
     rows = last(growth.grow(["gsa"], CPU, seconds=0.6))
     assert law.count(("gsa", 128, 172, 1)) == 1 and len(set(law)) == len(law)
     same = [rows["gsa", axis, growth.BASE[axis]]["seconds"] for axis in growth.AXES]
     assert same == [0.5] * 3
-    assert rows["gsa", "bands", 102]["status"] == "ok"  # in proportion to 31 bands it would be 1.6 s; 172 take 0.5 s
+    assert rows["gsa", "bands", 102]["status"] == "ok"  # from 31 bands alone it would be 1.6 s; 172 take 0.5 s
     assert rows["gsa", "batch", 2]["status"] == "left out: predicted 1 s"
 
 

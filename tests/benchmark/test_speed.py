@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 
 from benchmark.page import formats, speed
-from benchmark.page.facts import render_artefact, render_speed, render_study
+from benchmark.page.facts import render_artefact, render_speed
+from benchmark.page.render import render
 from benchmark.page.section import Rows, Section
 from benchmark.plan import plan
 from benchmark.rows import GROWTH, SPEED, write
 from benchmark.studies import STUDIES
 from tests.benchmark.test_plots import lines
-from tests.benchmark.test_tables import cells, facts
+from tests.benchmark.test_tables import cells, facts, row
 
 SIDES = (32, 64, 128, 256, 512)
 AXES = {"side": SIDES, "bands": (31, 172), "batch": (1, 2, 4)}
@@ -136,8 +137,9 @@ def test_the_page_holds_these_alone_and_no_study_holds_them(results, tmp_path):
     assert "of 1 methods grow" not in page and "time and memory of 1 method grow" in page and "2 timings" in page
     assert 'id="leaderboard"' not in page and "alternating" in page
     assert 'href="speed/index.html"' in (tmp_path / "rep/index.html").read_text(encoding="utf-8")
-    chosen = STUDIES["quick"]
-    study = render_study(chosen, plan(chosen, "cpu"), results, tmp_path / "rep").read_text(encoding="utf-8")
+    scores = [row("gsa", 20.0)]
+    held = Rows(pd.DataFrame(scores), growth=pd.DataFrame(growing("gsa")), speed=pd.DataFrame([timing()]))
+    study = render(tmp_path / "tiny", facts(scores), held).read_text(encoding="utf-8")
     assert "figure-growth" not in study and "yardstick" not in study
 
 
