@@ -8,6 +8,7 @@ python run_benchmark.py refresh --profile aviris
 python run_benchmark.py claims --study aviris
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
+python run_benchmark.py growth
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
 python run_benchmark.py estimate HSI_FILE MSI_FILE --estimator hysure
 
@@ -62,6 +63,14 @@ def arguments() -> argparse.ArgumentParser:
     faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of all")
     faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
                           help="receives fidelity.csv and recorded.csv")
+    growth = commands.add_parser("growth", help="how time and memory grow with pixels, bands and batch: reports/speed")
+    growth.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of ten that are chosen")
+    growth.add_argument("--seconds", type=float, default=20.0, metavar="X",
+                        help="a point that is predicted to take longer is left out, and told (default: 20)")
+    growth.add_argument("--force", action="store_true", help="measure again what is there")
+    growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
+    growth.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives growth.csv")
+    growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
     estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
     for command in (own, estimate):
@@ -220,6 +229,22 @@ def show_fidelity(args: argparse.Namespace) -> int:
     return int(any(verdict.startswith("DIFFERS") for verdict in verdicts))
 
 
+def show_growth(args: argparse.Namespace) -> int:
+    """Measure and store how costs grow, one row a point, and render the page of speed."""
+    from benchmark import growth
+    from benchmark.page.facts import render_speed
+
+    path, kind = args.results / "growth.csv", device_kind(args.device)
+    rows = growth.read(path)
+    device = torch.device("cuda", 0) if kind == "cuda" else torch.device("cpu")
+    for grown in growth.grow(args.methods or growth.METHODS, device, rows, args.seconds, force=args.force):
+        rows = grown
+        store.write_csv(path, rows)
+    print(path)
+    print(render_speed(args.results, args.reports))
+    return int(any(row["status"].startswith("failed") for row in rows))
+
+
 def fuse_own(args: argparse.Namespace) -> int:
     """Fuse a pair of files with several methods."""
     from benchmark.pair import fuse_pair, load_pair, picture, responses
@@ -272,13 +297,23 @@ def fabric_of(chosen: Study, kind: str) -> Fabric:
     return Fabric(accelerator=kind, devices=1, precision=precision)
 
 
+def device_kind(word: str) -> str:
+    """``"cpu"`` or ``"cuda"`` of what ``--device`` says.
+
+    Raises:
+        PlanError: a GPU was asked for and there is none.
+    """
+    kind = "cuda" if word == "cuda" or (word == "auto" and torch.cuda.is_available()) else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
+    return kind
+
+
 def measure(args: argparse.Namespace) -> int:
     """Commands run, report, complexity, refresh and claims."""
     if args.command == "claims" and args.study in STUDIES:  # there it names the study, not only its report
         args.profile, args.study = args.study, None
-    kind = "cuda" if args.device == "cuda" or (args.device == "auto" and torch.cuda.is_available()) else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
+    kind = device_kind(args.device)
     chosen = study_of(args)
     if kind == "cpu" and chosen.precision == "16-mixed":
         raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
@@ -334,7 +369,7 @@ def measure(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "list": show_list, "fidelity": show_fidelity, "fuse": fuse_own, "estimate": estimate_responses}
+    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "estimate": estimate_responses}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -6,6 +6,7 @@ import copy
 import math
 import statistics
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -28,13 +29,15 @@ ELEMENTWISE = set("""
     where
 """.split())
 COUNTED_BY_TORCH = {"scaled_dot_product_attention", "bmm", "baddbmm"}
+PRODUCT = 2048  # side of the matrices whose product tells what the device can do
 
 
 def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
     """The cost row of a method: an untrained network at ``study.cost_lr_size``, random images, batch 1.
 
     Methods optimised for each image have no time here, since an optimisation of this size takes hours: their score rows
-    tell it.
+    tell it. ``gflops_achieved`` is the counted work over the time, ``gflops_ceiling`` what one large matrix product reaches
+    on the same device and threads (:func:`ceiling`); a convolution by fewer multiplications than are counted may pass it.
     """
     counted = counts(job)
     log(f"counted: {counted}")
@@ -48,11 +51,25 @@ def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str,
     seconds, memory_mb = [math.nan], math.nan
     if card(job.method).family != "unsupervised":
         seconds, memory_mb = measured(lambda: fuse(model, lr_hsi, hr_msi, shown), fabric.device)
+    median, flops = statistics.median(seconds), 2 * counted["macs"]
     return [{"method": job.method, "msi_bands": job.msi_bands, "device": job.device, "dtype": "float32",
-             "lr_size": lr_size, "hr_size": hr_size, **counted, "flops": 2 * counted["macs"],
-             "seconds_median": statistics.median(seconds), "seconds_spread": max(seconds) - min(seconds),
-             "runs": 0 if math.isnan(seconds[0]) else len(seconds), "peak_memory_mb": memory_mb, "job": job.key[:12],
-             "status": "ok"}]
+             "lr_size": lr_size, "hr_size": hr_size, **counted, "flops": flops,
+             "seconds_median": median, "seconds_spread": max(seconds) - min(seconds),
+             "runs": 0 if math.isnan(seconds[0]) else len(seconds), "peak_memory_mb": memory_mb,
+             "gflops_achieved": flops / median / 1e9, "gflops_ceiling": ceiling(fabric.device, torch.get_num_threads()),
+             "job": job.key[:12], "status": "ok"}]
+
+
+@cache
+def ceiling(device: torch.device, threads: int) -> float:
+    """GFLOP/s of a square float32 matrix product: the best of six, the first of which warms up.
+
+    Args:
+        device: it is taken on.
+        threads: of this process; measured once for each, since a plan of many cost jobs would repeat it.
+    """
+    factor = torch.rand(PRODUCT, PRODUCT, generator=torch.Generator().manual_seed(0)).to(device)
+    return 2 * PRODUCT**3 / min(timed(lambda: factor @ factor)[1] for _ in range(6)) / 1e9
 
 
 def counts(job: Job) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The rows of every kind: their columns and types, the version of their meaning, and CSV in and out.
 
-A score row is one image, a cost row one method on one device, a training row one network, a curve row one logged value.
+A score row is one image, a cost row one method on one device, a training row one network, a curve row one logged value;
+of growth and speed :data:`GROWTH` and :data:`SPEED` say it.
 """
 
 from __future__ import annotations
@@ -33,11 +34,18 @@ SCORE = {  # behind these a row has one column a metric (benchmark.metrics.METRI
 COST = {"method": str, "msi_bands": int, "device": str, "dtype": str, "lr_size": int, "hr_size": int, "parameters": int,
         "parameters_used": int, "macs": float, "macs_conv": float, "macs_attention": float, "uncounted_ops": str,
         "flops": float, "seconds_median": float, "seconds_spread": float, "runs": int, "peak_memory_mb": float,
-        "job": str, "status": str}
+        "gflops_achieved": float, "gflops_ceiling": float, "job": str, "status": str}
 TRAIN = {"method": str, "dataset": str, "msi_bands": int, "seed": int, "steps": int, "seconds": float, "device": str,
          "loss": float, "val_psnr_db": float, "val_sam_deg": float, "status": str}
 CURVE = {"epoch": int, "step": int, "seconds": float, "method": str, "quantity": str, "value": float}
-TEXT = {name for kind in (SCORE, COST, TRAIN, CURVE) for name, held in kind.items() if held is str}
+# Two files of their own, of no study: one line a method and point of an axis, and one line a timing against a yardstick.
+GROWTH = {"method": str, "axis": str, "value": int, "side": int, "bands": int, "batch": int, "seconds": float,
+          "seconds_spread": float, "runs": int, "peak_memory_mb": float, "device": str, "threads": int, "torch": str,
+          "revision": str, "status": str}
+SPEED = {"what": str, "subject": str, "variant": str, "size": str, "yardstick_seconds": float, "seconds": float,
+         "ratio": float, "ratio_low": float, "ratio_high": float, "rounds": int, "goal": float, "difference": float,
+         "loss_db": float, "compile_seconds": float, "note": str, "device": str, "threads": int, "torch": str}
+TEXT = {name for kind in (SCORE, COST, TRAIN, CURVE, GROWTH, SPEED) for name, held in kind.items() if held is str}
 
 
 class RowsError(ValueError):

@@ -27,6 +27,7 @@ class Artefact:
         function: that makes it from the rows of a split, or of the whole study: ``"module.name"`` of this package.
         needs: which study's rows it is made of, in words; empty: of any.
         of_study: it is made once a study and not once a split.
+        page: folder of the page that it stands on, where its rows are of no study; empty: the page of each study.
         words: further arguments of the function.
     """
 
@@ -35,6 +36,7 @@ class Artefact:
     function: str
     needs: str = ""
     of_study: bool = False
+    page: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, section: Section) -> Sequence[Table | Listing | Plot]:
@@ -50,6 +52,7 @@ def _along(axis: str, msi_bands: int) -> dict[str, Any]:
 
 QUALITY, COST, NOISE, ABLATIONS = "Quality and cost", "Quality against cost", "Robustness", "Ablations"
 PICTURES, WORTH, TRAINING, FIDELITY = "Pictures", "What differences are worth", "Training", "Fidelity to the releases"
+SPEED = "Speed"
 KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
 
@@ -86,5 +89,11 @@ ARTEFACTS: dict[str, Artefact] = {
     "training": Artefact(TRAINING, "losses and validation scores", "training.training", "with trained methods", of_study=True),
     "fidelity": Artefact(FIDELITY, "networks against their releases", "tables.fidelity", of_study=True),
     "recorded": Artefact(FIDELITY, "training-free methods against toolboxes", "tables.recorded", of_study=True),
+    "figure-growth": Artefact(SPEED, "time and memory against pixels, bands and batch", "speed.growth_curves",
+                              "none; results/growth.csv", of_study=True, page="speed"),
+    "table-growth": Artefact(SPEED, "slopes of time and memory", "speed.growth", "none; results/growth.csv", of_study=True,
+                             page="speed"),
+    "speed": Artefact(SPEED, "timings against a yardstick of the same run", "speed.timings", "none; results/speed.csv",
+                      of_study=True, page="speed"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

@@ -15,6 +15,7 @@ import pandas as pd
 NAN = float("nan")
 NO_ROW = "no row: not measured yet, or its job failed (lists at the end)"
 NOT_RECORDED = "not recorded: the rows are older than this figure"
+OF_COUNTS = ("macs_conv", "macs_attention", "gflops_achieved")  # figures that no method without a network has
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def cost_cell(rows: pd.DataFrame | None, key: str) -> Cell:
     stale = stale_note(good[:1])
     value = float(good[key].iloc[0]) if key in good else NAN
     if math.isnan(value):
-        network = key not in ("macs_conv", "macs_attention") or good["parameters"].iloc[0] > 0
+        network = key not in OF_COUNTS or good["parameters"].iloc[0] > 0
         return Cell(notes=("not recorded" if network else "no network whose multiply-adds could be counted",))
     uncounted = good["uncounted_ops"].iloc[0]
     if key == "macs_conv" and isinstance(uncounted, str) and uncounted not in ("", "none"):

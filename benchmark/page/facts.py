@@ -13,8 +13,9 @@ from benchmark import rows as tables_of_rows
 from benchmark import store
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.index import write_index
-from benchmark.page.render import render, render_only
+from benchmark.page.render import render, render_apart, render_only
 from benchmark.page.section import Facts, Rows, Split
+from benchmark.page.speed import conditions_of
 from benchmark.plan import Job, PlanError, Study
 from benchmark.published import figures
 from benchmark.store import Held
@@ -56,8 +57,35 @@ def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path,
     """
     if name not in ARTEFACTS:
         raise PlanError(f"unknown artefact '{name}'.{near(name, ARTEFACTS)} Choices: {', '.join(ARTEFACTS)}")
+    if ARTEFACTS[name].page:
+        facts, rows, _ = speed_of(results)
+        return render_only(reports / ARTEFACTS[name].page, facts, rows, name)
     rows = rows_of(study, jobs, results)
     return render_only(reports / study.name, facts_of(study, jobs, results, rows), rows, name)
+
+
+def render_speed(results: Path, reports: Path) -> Path:
+    """Render ``reports/speed/index.html`` from ``growth.csv`` and ``speed.csv``, either may lack, and the index of all pages.
+
+    Raises:
+        StoreError: the reports folder cannot be written.
+    """
+    page = render_apart(reports / "speed", *speed_of(results))
+    write_index(reports)
+    return page
+
+
+def speed_of(results: Path) -> tuple[Facts, Rows, str]:
+    """Facts and rows of the page of speed, and what it says of itself in one sentence."""
+    rows = Rows(growth=_read_or_empty(results / "growth.csv"), speed=_read_or_empty(results / "speed.csv"))
+    methods = tuple(dict.fromkeys(rows.growth["method"])) if len(rows.growth) else ()
+    named = f"{len(methods)} method{'s' if len(methods) > 1 else ''}"
+    words = [f"how time and memory of {named} grow with pixels, bands and batch"] if methods else []
+    words += [f"{len(rows.speed)} timings against a yardstick"] if len(rows.speed) else []
+    sentence = f"{' and '.join(words) or 'nothing measured yet'}."
+    facts = Facts(study="speed", title="Speed", methods=methods, msi_bands=(), scenarios=(), splits=(), seeds={}, protocol="",
+                  digest="", conditions=tuple(conditions_of(rows)))
+    return facts, rows, sentence[0].upper() + sentence[1:]
 
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:

@@ -50,8 +50,8 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
     files: dict[str, bytes] = {}
     board = leaderboard(whole, splits)
     files |= table_files(board, facts.study)
-    made = [(each.chapter, section, one) for each in ARTEFACTS.values() for section in ([whole] if each.of_study else splits)
-            for one in each.make(section)]
+    made = [(each.chapter, section, one) for each in ARTEFACTS.values() if not each.page
+            for section in ([whole] if each.of_study else splits) for one in each.make(section)]
     figures = [(chapter, section, one) for chapter, section, one in made if isinstance(one, Plot)]
     tables = [(chapter, section, one) for chapter, section, one in made if not isinstance(one, Plot)]
     drawn: dict[str, list[tuple[str, str]]] = {}
@@ -64,14 +64,47 @@ def render(study_dir: Path, facts: Facts, rows: Rows) -> Path:
              ("methods", "Methods", cards_html(whole, splits, drawn)),
              ("conditions", "Conditions", conditions(whole, splits, board)),
              ("jobs", "Jobs", jobs(whole))]
-    parts = [part for part in parts if part[2]]
-    body = [definitions(), header(whole, splits), navigation(parts)]
-    body += [f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{title}</h2>\n{content}\n</section>'
-             for anchor, title, content in parts]
-    page = framed(facts.title, measured_words(whole, splits), "\n".join(body))
+    page = framed(facts.title, measured_words(whole, splits), body([definitions(), header(whole, splits)], parts))
     with store.writing(study_dir, "--reports"):
         write(study_dir, files, page)
     return study_dir / "index.html"
+
+
+def render_apart(page_dir: Path, facts: Facts, rows: Rows, sentence: str) -> Path:
+    """Write a page of rows that are of no study: the artefacts whose ``page`` is the name of its folder, and conditions.
+
+    Args:
+        page_dir: ``reports/<page>``.
+        facts: title, methods and conditions.
+        rows: what its artefacts are made of.
+        sentence: what it shows.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    with store.writing(page_dir, "--reports"):
+        page_dir.mkdir(parents=True, exist_ok=True)
+    whole, files = Section(facts, rows), dict[str, bytes]()
+    made = [(each.chapter, whole, one) for each in ARTEFACTS.values() if each.page == page_dir.name for one in each.make(whole)]
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(words)}</dd>" for name, words in facts.conditions)
+    parts = [("figures", "Figures", chapters("figures", [each for each in made if isinstance(each[2], Plot)], whole, files)),
+             ("tables", "Tables", chapters("tables", [each for each in made if not isinstance(each[2], Plot)], whole, files)),
+             ("conditions", "Conditions", f"<dl>{listed}</dl>")]
+    head = f'<header><h1>{escape(facts.title)}</h1>\n<p class="lede">{escape(sentence)}</p></header>'
+    with store.writing(page_dir, "--reports"):
+        write(page_dir, files, framed(facts.title, sentence, body([head], parts)))
+    return page_dir / "index.html"
+
+
+def body(head: Sequence[str], parts: Sequence[tuple[str, str, str]]) -> str:
+    """The head of a page, a bar that leads to its parts, and those that hold anything."""
+    parts = [part for part in parts if part[2]]
+    return "\n".join([*head, navigation(parts),
+                      *(f'<section aria-labelledby="{anchor}"><h2 id="{anchor}">{title}</h2>\n{content}\n</section>'
+                        for anchor, title, content in parts)])
 
 
 def write(study_dir: Path, files: Mapping[str, bytes], page: bytes) -> None:

@@ -103,6 +103,8 @@ class Rows:
         curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
         fidelity: one line a network.
         recorded: one line a training-free method and recorded case.
+        growth: one line a method and point of an axis; with ``speed`` of the page of speed alone.
+        speed: one line a timing against a yardstick.
         estimates: ``(method, MSI band count, split)`` -> the file of the estimate that was kept for pictures.
     """
 
@@ -111,6 +113,8 @@ class Rows:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     fidelity: pd.DataFrame = field(default_factory=pd.DataFrame)
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    growth: pd.DataFrame = field(default_factory=pd.DataFrame)
+    speed: pd.DataFrame = field(default_factory=pd.DataFrame)
     estimates: Mapping[tuple[str, int, str], Path] = field(default_factory=dict)
 
 

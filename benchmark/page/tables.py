@@ -109,6 +109,7 @@ COUNTS = (
     Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
 TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
+RATES = (Column("gflops_achieved", "Achieved", "GFLOP/s", "", 1), Column("gflops_share", "Of the ceiling", "%", "", 1))
 FIDELITY = (
     Column("golden_difference", "Golden difference", "1e-6", "", None, 1e-6),
     Column("parameters_used", "Params used", "M", "", 3, 1e6),
@@ -151,18 +152,22 @@ class Timing:
         if self.key == "seconds_median" and optimised:
             mean = section.score(CLEAN, msi_bands, method, "seconds")
             return replace(mean, notes=(*mean.notes, "mean over the scored images, at their size"))
+        if self.key == "gflops_share":
+            achieved = cost_cell(there, "gflops_achieved")
+            return replace(achieved, value=100 * achieved.value / cost_cell(there, "gflops_ceiling").value)
         return cost_cell(there, self.key)
 
 
 def costs(section: Section) -> list[Table]:
-    """What one fusion costs: counts, and time and memory on each machine."""
+    """What one fusion costs: counts, and time, memory and speed on each machine."""
     if not section.costs:
         return []
-    timings = timings_of(section)
+    timings = timings_of(section, (*TIMINGS, *RATES))
     rows = [row_of(section.facts, *case, [*(cost_cell(section.costs.get(case), column.key) for column in COUNTS),
                                           *(timing.cell(section, *case) for timing in timings)])
             for case in cases_of(section.facts)]
-    return [Table("study-costs", "Cost of one fusion", cost_words(section), (*COUNTS, *(timing.column for timing in timings)),
+    words = f"{cost_words(section)} Ceiling: a float32 matrix product of 2048 in the same run."
+    return [Table("study-costs", "Cost of one fusion", words, (*COUNTS, *(timing.column for timing in timings)),
                   tuple(rows), conditions=" ".join(said(section.facts)))]
 
 
@@ -173,12 +178,12 @@ def machines_of(section: Section) -> dict[tuple[str, str], str]:
     return {machine: chr(ord("A") + i) if len(found) > 1 else "" for i, machine in enumerate(found)}
 
 
-def timings_of(section: Section) -> list[Timing]:
-    """The timed columns of each machine, in pairs; the caption says what their letters mean (:func:`cost_words`)."""
+def timings_of(section: Section, columns: Sequence[Column] = TIMINGS) -> list[Timing]:
+    """The timed columns of each machine, side by side; the caption says what their letters mean (:func:`cost_words`)."""
     machines = machines_of(section)
     return [Timing(replace(column, key=f"{column.key}@{device}-{dtype}" if letter else column.key,
                            label=f"{column.label} {letter}".strip()), column.key, device, dtype)
-            for (device, dtype), letter in (machines or {("", ""): ""}).items() for column in TIMINGS]
+            for (device, dtype), letter in (machines or {("", ""): ""}).items() for column in columns]
 
 
 def machine_of_most(section: Section, msi_bands: int) -> tuple[list[Timing], str]:

@@ -248,9 +248,10 @@ def test_costs_are_of_the_largest_size_and_by_device():
     assert cells(table, "seconds_median@cuda-float32")[4, "gsa"].value == 0.25
     assert cells(table, "parameters")[4, "bicubic"].notes == ("its cost job failed",)
     assert "LR 64 to HR 256 pixels a side, on A: cpu (float32); B: cuda (float32)." in table.caption
-    assert [column.label for column in table.columns[-4:]] == ["Time A", "Peak memory A", "Time B", "Peak memory B"]
+    assert [column.label for column in table.columns[-8:]] == [
+        f"{words} {letter}" for letter in "AB" for words in ("Time", "Peak memory", "Achieved", "Of the ceiling")]
     alone = tables.costs(section([row("gsa", 20.0)], costs[1:2]))[0]
-    assert [column.label for column in alone.columns[-2:]] == ["Time", "Peak memory"] and "on cpu (float32)" in alone.caption
+    assert [column.label for column in alone.columns[-4:-2]] == ["Time", "Peak memory"] and "on cpu (float32)" in alone.caption
 
 
 def test_uncounted_operations_are_told():
@@ -355,6 +356,23 @@ def counts(method, parameters, published, difference=2e-7, **values):
     return {"method": method, "golden_difference": difference, "tolerance": 1e-5, "msi_bands": 4, "parameters_used": parameters,
             "parameters_published": published, "macs_conv": 1e9, "macs_published": 1e9, "macs_attention": 0.0,
             "verdict": "equals its release", "reason": "none", "revision": "0123456789abcdef"} | values
+
+
+def test_costs_say_what_share_of_the_machine_is_reached_and_old_rows_have_a_dash():
+    costs = [cost("net", gflops_achieved=12.5, gflops_ceiling=50.0), cost("old"),
+             cost("free", parameters=0, macs_conv=math.nan, gflops_achieved=math.nan, gflops_ceiling=50.0)]
+    rows = [row(one["method"], 20.0) for one in costs]
+    (table,) = tables.costs(section(rows, costs))
+    achieved, share = (cells(table, key) for key in ("gflops_achieved", "gflops_share"))
+    assert achieved[4, "net"] == Cell(12.5) and share[4, "net"] == Cell(25.0)
+    for method, why in (("old", "not recorded"), ("free", "no network whose multiply-adds could be counted")):
+        assert all(math.isnan(held[4, method].value) and held[4, method].notes == (why,) for held in (achieved, share))
+    (alone,) = tables.costs(section(rows, costs[1:2]))  # no row has the columns
+    assert cells(alone, "gflops_share")[4, "old"].notes == ("not recorded",)
+    assert "| old |" in formats.to_markdown(alone).replace("| 4 ", "") and "—" in formats.to_markdown(alone)
+    (twice,) = tables.costs(section(rows[:1], [costs[0], cost("net", device="gpu", gflops_achieved=9.0, gflops_ceiling=90.0)]))
+    assert cells(twice, "gflops_share@cpu-float32")[4, "net"].value == 25.0
+    assert cells(twice, "gflops_share@gpu-float32")[4, "net"].value == 10.0
 
 
 def test_fidelity_tells_the_difference_in_percent_and_why():
