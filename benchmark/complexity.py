@@ -20,6 +20,7 @@ from benchmark.plan import Job
 from datasets.aviris_bands import KEPT_172
 from methods import card, create, fuse
 from methods.registry import trait
+from methods.speed import prepared
 
 # Element by element, or moving data only: no multiply-adds that a published count would hold.
 ELEMENTWISE = set("""
@@ -43,7 +44,7 @@ def cost(job: Job, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str,
     log(f"counted: {counted}")
     lr_size, hr_size, bands = job.study.cost_lr_size, job.study.cost_lr_size * job.study.protocol.ratio, _bands(job)
     model = _model(job)
-    model = model.to(fabric.device) if isinstance(model, nn.Module) else model
+    model = prepared(model, job.study.speed, fabric.device)
     generator = torch.Generator().manual_seed(0)
     lr_hsi = torch.rand(1, bands, lr_size, lr_size, generator=generator).to(fabric.device)
     hr_msi = torch.rand(1, job.msi_bands, hr_size, hr_size, generator=generator).to(fabric.device)

@@ -26,6 +26,7 @@ from benchmark.protocol import PROTOCOLS
 from benchmark.rows import GROWTH
 from benchmark.store import StoreError
 from methods import card, create, fuse
+from methods.speed import prepared
 
 BASE = {"side": 128, "bands": 172, "batch": 1}
 AXES: dict[str, tuple[int, ...]] = {"side": (32, 64, 128, 256, 512, 1024), "bands": (31, 102, 172, 224), "batch": (1, 2, 4)}
@@ -169,7 +170,7 @@ def measured(method: str, point: Mapping[str, int], device: torch.device) -> Row
         try:
             model = create(method, bands=bands, msi_bands=MSI_BANDS, ratio=protocol.ratio, psf=protocol.psf,
                            srf=srf / srf.sum(1, keepdim=True), phase=protocol.phase)
-            model = model.to(device) if isinstance(model, torch.nn.Module) else model
+            model = prepared(model, "exact", device)
             lr_hsi = torch.rand(batch, bands, side // protocol.ratio, side // protocol.ratio).to(device)
             hr_msi = torch.rand(batch, MSI_BANDS, side, side).to(device)
             first: list[float] = []

@@ -95,5 +95,7 @@ ARTEFACTS: dict[str, Artefact] = {
                              page="speed"),
     "speed": Artefact(SPEED, "timings against a yardstick of the same run", "speed.timings", "none; results/speed.csv",
                       of_study=True, page="speed"),
+    "figure-ways": Artefact(SPEED, "the pair trained plainly, by the faster layers, in mixed precision",
+                            "speed.ways_of_training", "none; results/speed-training.csv", of_study=True, page="speed"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

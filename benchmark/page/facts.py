@@ -65,7 +65,9 @@ def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path,
 
 
 def render_speed(results: Path, reports: Path) -> Path:
-    """Render ``reports/speed/index.html`` from ``growth.csv`` and ``speed.csv``, either may lack, and the index of all pages.
+    """Render ``reports/speed/index.html`` and the index of all pages.
+
+    From ``growth.csv``, ``speed.csv`` and ``speed-training.csv``, any of which may lack.
 
     Raises:
         StoreError: the reports folder cannot be written.
@@ -77,7 +79,8 @@ def render_speed(results: Path, reports: Path) -> Path:
 
 def speed_of(results: Path) -> tuple[Facts, Rows, str]:
     """Facts and rows of the page of speed, and what it says of itself in one sentence."""
-    rows = Rows(growth=_read_or_empty(results / "growth.csv"), speed=_read_or_empty(results / "speed.csv"))
+    rows = Rows(growth=_read_or_empty(results / "growth.csv"), speed=_read_or_empty(results / "speed.csv"),
+                ways=_read_or_empty(results / "speed-training.csv"))
     methods = tuple(dict.fromkeys(rows.growth["method"])) if len(rows.growth) else ()
     named = f"{len(methods)} method{'s' if len(methods) > 1 else ''}"
     words = [f"how time and memory of {named} grow with pixels, bands and batch"] if methods else []
@@ -93,7 +96,7 @@ def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
     curves = store.read(results, jobs, "train", "train.csv")
     return Rows(store.read(results, jobs, "score"), store.costs(results, jobs), asked(curves, jobs),
                 _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"),
-                store.estimates(results, jobs))
+                estimates=store.estimates(results, jobs))
 
 
 def asked(trained: pd.DataFrame, jobs: Iterable[Job]) -> pd.DataFrame:

@@ -103,8 +103,9 @@ class Rows:
         curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
         fidelity: one line a network.
         recorded: one line a training-free method and recorded case.
-        growth: one line a method and point of an axis; with ``speed`` of the page of speed alone.
+        growth: one line a method and point of an axis; like the next two of the page of speed alone.
         speed: one line a timing against a yardstick.
+        ways: one validation score a line, of trainings of one pair with one budget, plain, exact and mixed.
         estimates: ``(method, MSI band count, split)`` -> the file of the estimate that was kept for pictures.
     """
 
@@ -115,6 +116,7 @@ class Rows:
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
     growth: pd.DataFrame = field(default_factory=pd.DataFrame)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
+    ways: pd.DataFrame = field(default_factory=pd.DataFrame)
     estimates: Mapping[tuple[str, int, str], Path] = field(default_factory=dict)
 
 
