@@ -15,7 +15,7 @@ from torch import Tensor
 # What projection leaves of a vector is rounding below this part of its length; the images may have been float32.
 RANK_TOLERANCE = 1e-6
 ROUNDING = 1e-15  # of a sum of numbers up to 1, an entry
-BLOCK = 1024  # pixels
+BLOCK = 2**16  # numbers
 
 
 def vca(
@@ -143,11 +143,12 @@ def _orthogonal_part(vector: Tensor, basis: Tensor) -> Tensor:
 
 
 def in_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Views of matrices (any, n), :data:`BLOCK` columns at a time: what is done to a block finds it in the CPU's cache.
+    """Views of matrices (any, n), some columns at a time: what is done to a block finds it in the CPU's cache.
 
-    Elsewhere all columns at once.
+    Those of the first have :data:`BLOCK` entries at most. Elsewhere than on a CPU all columns at once.
     """
-    size = BLOCK if matrices[0].device.type == "cpu" else matrices[0].shape[1]
+    rows, columns = matrices[0].shape
+    size = min(columns, max(1, BLOCK // rows)) if matrices[0].device.type == "cpu" else columns
     return zip(*(matrix.split(size, 1) for matrix in matrices), strict=True)
 
 
@@ -159,12 +160,12 @@ def simplex_projection(columns: Tensor) -> Tensor:
     """
     points = torch.empty_like(columns)
     for block, result in in_blocks(columns, points):
-        _project(block, result)
+        project(block, result)
     return points
 
 
-def _project(columns: Tensor, points: Tensor) -> None:
-    """:func:`simplex_projection` of ``columns`` into ``points``."""
+def project(columns: Tensor, points: Tensor) -> None:
+    """:func:`simplex_projection` of ``columns`` into ``points``, all columns at once."""
     lower_bound = torch.maximum((columns.sum(0) - 1) / len(columns), columns.amax(0) - 1)
     torch.sub(columns, lower_bound, out=points).clamp_(min=0)
     positive = torch.empty_like(points)
