@@ -151,7 +151,6 @@ class HySure:
         blur = transfer(psf, (rows, columns))[:, :half]
         energy = [2 - 2 * torch.cos(2 * torch.pi * torch.arange(n).to(psf) / n) for n in (rows, columns)]
         weight = -1 / (blur.abs().square() + 1 + energy[0][:, None] + energy[1][:half])
-        ratio = rows // h
 
         gram = basis.T @ basis
         ridge = torch.linalg.inv(gram + self.mu * torch.eye(len(gram)).to(gram))
@@ -186,7 +185,7 @@ class HySure:
             msi_multiplier = msi_gain * singular * (spectrum[:seen] + msi_multiplier) - msi_target
             back[:seen] += msi_multiplier
 
-            wanted = fold(spectrum, blur, columns, ratio) + lr_multiplier
+            wanted = fold(spectrum, blur, columns, rows // h) + lr_multiplier
             lr_multiplier = (lr_gain @ wanted.flatten(1)).unflatten(1, wanted.shape[1:]) - lr_target
             add_spread(back, lr_multiplier, blur.conj(), w)
 

@@ -97,21 +97,20 @@ class NSSR:
 
         x = resize(lr[None], size)[0].flatten(1)
         s, v2, v1, mu = torch.zeros_like(target), torch.zeros_like(target), torch.zeros_like(x), self.mu
-        image = torch.empty_like(x)
+        image, goal = torch.empty_like(x), torch.empty_like(x)
         for _ in range(self.iterations):
             u = embedding_bag(neighbours[0], x.T.contiguous(), per_sample_weights=neighbours[1], mode="sum").T
             inverse = torch.linalg.inv(inner + (self.eta1 + mu) * gram + mu * eye)
-            for u_, x_, v1_, target_, s_, v2_, image_ in in_blocks(u, x, v1, target, s, v2, image):
+            for u_, x_, v1_, target_, s_, v2_, image_, goal_ in in_blocks(u, x, v1, target, s, v2, image, goal):
                 pull = (mu * x_).sub_(v1_, alpha=0.5).add_(u_, alpha=self.eta1)
                 right = torch.addmm(target_, d.T, pull).add_(s_, alpha=mu).add_(v2_, alpha=0.5)
                 a = inverse @ right
                 torch.mm(d, a, out=image_)
                 torch.sub(a, v2_ + self.eta2, alpha=1 / (2 * mu), out=s_).clamp_(min=0)
                 v2_.add_(s_, alpha=2 * mu).sub_(a, alpha=2 * mu)
-                torch.add(image_, v1_, alpha=1 / (2 * mu), out=x_)
-            step = data.step(x.unflatten(1, size), mu).flatten(1)
-            x += step
-            v1 = step.mul_(-2 * mu)  # which V1 + 2 mu (D A - X) is, as X = D A + V1 / (2 mu) + step
+                torch.add(image_, v1_, alpha=1 / (2 * mu), out=goal_)
+            x = data.nearest(goal.unflatten(1, size), mu).flatten(1)
+            torch.sub(goal, x, out=v1).mul_(2 * mu)  # V1 + 2 mu (D A - X)
             mu *= self.growth
         return (span @ image).unflatten(1, size)
 
@@ -125,15 +124,14 @@ class LowResolution:
         self.energy = fold(self.blur, self.blur.conj(), size[1], ratio).real
 
     def nearest(self, target: Tensor, mu: float) -> Tensor:
-        """(q, H, W) -> (q, H, W): the x of least ``||lr - K x||^2 + mu ||x - target||^2``."""
-        return target + self.step(target, mu)
+        """(q, H, W) -> (q, H, W): the x of least ``||lr - K x||^2 + mu ||x - target||^2``.
 
-    def step(self, target: Tensor, mu: float) -> Tensor:
-        """What :meth:`nearest` adds to the target: K' (K K' + mu I)^-1 (lr - K target); K K' is diagonal for Fourier."""
+        That is target + K' (K K' + mu I)^-1 (lr - K target); K K' is diagonal in the Fourier domain.
+        """
         spectrum = torch.fft.rfft2(target)
         missing = (self.lr - fold(spectrum, self.blur, self.size[1], self.ratio)) / (self.energy + mu)
         add_spread(spectrum.zero_(), missing, self.blur.conj(), self.size[1] // self.ratio)
-        return inverse_rfft2(spectrum, self.size[1])
+        return inverse_rfft2(spectrum, self.size[1]).add_(target)
 
 
 def learn_dictionary(pixels: Tensor, count: int, generator: torch.Generator) -> Tensor:
