@@ -22,7 +22,7 @@ from methods.estimation import estimate_srf, remove_offset
 from methods.registry import Method, MethodError, register
 from methods.resample import resize
 from methods.responses import gaussian_decimate, told_responses
-from methods.unmixing import spa, vca
+from methods.unmixing import in_blocks, spa, vca
 
 INNER = 200  # iterations, I1 in the release
 TOLERANCE = 1e-8  # of the stop test, relative
@@ -107,15 +107,22 @@ def _multiply(data: Tensor, fixed: Tensor, free: Tensor, d: float, passes: int, 
 
     Stops before the update that lowers the cost ``||data - fixed free||^2`` by less than ``tolerance``, relative.
     """
+    if tolerance > -math.inf:
+        return _multiply_together(data, fixed, free, d, passes, tolerance)
+    blocks = in_blocks(free, data)  # no column has to wait for the others
+    return torch.cat([_multiply_together(data_, fixed, free_, d, passes, tolerance) for free_, data_ in blocks], 1)
+
+
+def _multiply_together(data: Tensor, fixed: Tensor, free: Tensor, d: float, passes: int, tolerance: float) -> Tensor:
+    """:func:`_multiply` of all columns at once."""
     # The cost needs the part of the data in the span of the fixed factor only, at most M rows in place of m.
     axes, small = torch.linalg.qr(fixed)
     inside = axes.T @ data
     outside = (data - axes @ inside).square().sum()
-    numerator = (fixed.T @ data).add_(d * d)
-    updated, model = torch.empty_like(numerator), torch.empty_like(numerator)
-    free, previous = free.clone(), math.inf
+    numerator, model = (fixed.T @ data).add_(d * d), Model(fixed, d)
+    free, updated, previous = free.clone(), torch.empty_like(free), math.inf
     for _ in range(passes):
-        torch.mul(free, numerator, out=updated).div_(_model(fixed, free, d, out=model))
+        torch.mul(free, numerator, out=updated).div_(model(free))
         if tolerance > -math.inf:
             cost = (inside - small @ updated).square().sum().add(outside).item()
             if previous - cost < tolerance * cost:
@@ -131,17 +138,15 @@ def _alternate(data: Tensor, w: Tensor, h: Tensor, d: float, order: str) -> tupl
     The products ``data H^T`` and ``W H H^T``, which the update of W needs, give the cost as well.
     """
     energy = data.square().sum().item()
-    h, new_h, buffer = h.clone(), torch.empty_like(h), torch.empty_like(h)
+    h, new_h = h.clone(), torch.empty_like(h)
     target, model = data @ h.T, torch.linalg.multi_dot([w, h, h.T])
     previous = math.inf
     for _ in range(INNER - 1):
         if order == "wh":
             new_w = w * target / model.clamp_(min=SMALLEST)
-            _update_abundances(data, new_w, h, d, new_h, buffer)
-            target = data @ new_h.T
+            target = _update_abundances(data, new_w, h, d, new_h)
         else:
-            _update_abundances(data, w, h, d, new_h, buffer)
-            target = data @ new_h.T
+            target = _update_abundances(data, w, h, d, new_h)
             new_w = w * target / torch.linalg.multi_dot([w, new_h, new_h.T]).clamp_(min=SMALLEST)
         model = torch.linalg.multi_dot([new_w, new_h, new_h.T])
         cost = energy + ((model - 2 * target) * new_w).sum().item()
@@ -154,22 +159,32 @@ def _alternate(data: Tensor, w: Tensor, h: Tensor, d: float, order: str) -> tupl
     return w, h
 
 
-def _update_abundances(data: Tensor, w: Tensor, h: Tensor, d: float, out: Tensor, buffer: Tensor) -> None:
-    """One update of H into ``out``. Fresh memory of the size of H would cost as much as the arithmetic."""
-    torch.mm(w.T, data, out=out).add_(d * d).mul_(h).div_(_model(w, h, d, out=buffer))
+def _update_abundances(data: Tensor, w: Tensor, h: Tensor, d: float, out: Tensor) -> Tensor:
+    """One update of H into ``out``, and its product ``data H^T``."""
+    model, target = Model(w, d), torch.zeros_like(w)
+    for h_, out_, data_ in in_blocks(h, out, data):
+        torch.mm(w.T, data_, out=out_).add_(d * d).mul_(h_).div_(model(h_))
+        target.addmm_(data_, out_.T)
+    return target
 
 
-def _model(fixed: Tensor, free: Tensor, d: float, out: Tensor) -> Tensor:
-    """``fixed^T fixed free`` with the constant row of weight d, in the cheaper order: fixed (m, M), free (M, n) -> (M, n).
+class Model:
+    """``fixed^T fixed free`` with the constant row of weight d, in the cheaper order; fixed is (m, M).
 
     Without the constant row it may be 0, where the factor is (a dead band); there something else to divide by.
     """
-    if not d:
-        return torch.mm(fixed.T @ fixed, free, out=out).clamp_(min=SMALLEST)
-    with_row = torch.cat([fixed, fixed.new_full((1, fixed.shape[1]), d)])
-    if 2 * len(with_row) < fixed.shape[1]:
-        return torch.mm(with_row.T, with_row @ free, out=out)
-    return torch.mm(with_row.T @ with_row, free, out=out)
+
+    def __init__(self, fixed: Tensor, d: float) -> None:
+        if d:
+            fixed = torch.cat([fixed, fixed.new_full((1, fixed.shape[1]), d)])
+        self.may_vanish = not d
+        self.factors = (fixed.T, fixed) if 2 * len(fixed) < fixed.shape[1] else (fixed.T @ fixed,)
+
+    def __call__(self, free: Tensor) -> Tensor:
+        """(M, n) -> (M, n)."""
+        for factor in reversed(self.factors):
+            free = factor @ free
+        return free.clamp_(min=SMALLEST) if self.may_vanish else free
 
 
 def _cost(data: Tensor, w: Tensor, h: Tensor) -> float:

@@ -21,12 +21,13 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.fft import fft2, irfft2, rfft2
+from torch.fft import rfft2
 from torch.nn.functional import pad
 
 from methods.estimation import estimate_hysure, estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, MethodError, register
 from methods.responses import Told, told_responses, transfer
+from methods.sylvester import add_spread, fold, inverse_rfft2
 from methods.unmixing import extreme_pixels, principal_axes, vca_projection
 
 VCA_RUNS = 20
@@ -150,12 +151,11 @@ class HySure:
         blur = transfer(psf, (rows, columns))[:, :half]
         energy = [2 - 2 * torch.cos(2 * torch.pi * torch.arange(n).to(psf) / n) for n in (rows, columns)]
         weight = -1 / (blur.abs().square() + 1 + energy[0][:, None] + energy[1][:half])
-        blur = blur.unflatten(0, (-1, h))  # (ratio, h, half): rows that decimation folds onto one another
 
         gram = basis.T @ basis
         ridge = torch.linalg.inv(gram + self.mu * torch.eye(len(gram)).to(gram))
         lr_gain = (ridge @ gram).to(blur.dtype)
-        lr_target = fft2(torch.einsum("pq,bq,bxy->pxy", ridge, basis, lr_hsi))
+        lr_target = rfft2(torch.einsum("pq,bq,bxy->pxy", ridge, basis, lr_hsi))
         msi_gain = (self.lambda_m * singular / (self.lambda_m * singular.square() + self.mu))[:, None, None]
         seen, singular, msi_target = len(msi), singular[:, None, None], msi_gain * rfft2(msi)
 
@@ -166,33 +166,38 @@ class HySure:
         differences = psf.new_zeros(2, len(gram), rows, columns)  # N_3 and N_4, then M_3 and M_4
         limit = self.lambda_phi / self.mu
         for _ in range(self.iterations - 1):
-            coefficients = irfft2(spectrum, (rows, columns))
-            for axis in (1, 2):
-                differences[axis - 1] += coefficients - coefficients.roll(-1, axis)
-            norm = differences.square().sum((0, 1)).sqrt()
+            coefficients = inverse_rfft2(spectrum, columns)
+            for axis, part in enumerate(differences, 1):
+                part += coefficients
+                for before, after in _pairs(axis):
+                    part[before] -= coefficients[after]
+            norm = torch.zeros_like(coefficients[0])
+            for image in differences.flatten(0, 1):  # one after the other: sums over the outer dimension take far longer
+                norm.addcmul_(image, image)
+            norm.sqrt_()
             differences *= torch.where(norm > limit, limit / norm, 1.0)
-            back = rfft2(sum(part - part.roll(1, axis) for axis, part in enumerate(differences, 1)))
+            torch.add(*differences, out=coefficients)
+            for axis, part in enumerate(differences, 1):
+                for before, after in _pairs(axis):
+                    coefficients[after] -= part[before]
+            back = rfft2(coefficients)
 
             msi_multiplier = msi_gain * singular * (spectrum[:seen] + msi_multiplier) - msi_target
             back[:seen] += msi_multiplier
 
-            wanted = _fold(spectrum.unflatten(1, (-1, h)), blur, columns, w) + lr_multiplier
-            lr_multiplier = (lr_gain @ wanted.flatten(1)).unflatten(1, (h, w)) - lr_target
-            repeated = lr_multiplier.repeat(1, 1, -(-half // w))[:, None, :, :half]
-            back.unflatten(1, (-1, h)).addcmul_(blur.conj(), repeated)
+            wanted = fold(spectrum, blur, columns, rows // h) + lr_multiplier
+            lr_multiplier = (lr_gain @ wanted.flatten(1)).unflatten(1, wanted.shape[1:]) - lr_target
+            add_spread(back, lr_multiplier, blur.conj(), w)
 
             total += back
             spectrum = back.add_(total).mul_(weight)
-        return irfft2(spectrum, (rows, columns))
+        return inverse_rfft2(spectrum, columns)
 
 
-def _fold(spectrum: Tensor, blur: Tensor, columns: int, w: int) -> Tensor:
-    """DFT of the blurred and decimated image: half spectra (p, ratio, h, columns // 2 + 1) -> whole ones (p, h, w)."""
-    folded = (spectrum * blur).sum(1)
-    # The other half mirrors this one about frequency 0 of both axes.
-    mirrored = folded[:, :, 1 : (columns + 1) // 2].flip(1, 2).roll(1, 1).conj()
-    ratio = spectrum.shape[1]
-    return torch.cat([folded, mirrored], 2).unflatten(2, (ratio, w)).sum(2) / ratio**2
+def _pairs(axis: int) -> tuple[tuple[tuple[slice, ...], tuple[slice, ...]], ...]:
+    """Where in (p, H, W) the first and the second pixel of each circular difference along an axis lie: views, not copies."""
+    ahead = (slice(None),) * axis
+    return ((*ahead, slice(-1)), (*ahead, slice(1, None))), ((*ahead, slice(-1, None)), (*ahead, slice(1)))
 
 
 registered = partial(

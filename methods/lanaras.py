@@ -23,7 +23,7 @@ from methods.registry import Method, MethodError, register
 from methods.resample import resize
 from methods.responses import gaussian_decimate, told_responses
 from methods.sisal import sisal
-from methods.unmixing import simplex_projection, sunsal
+from methods.unmixing import in_blocks, project, sunsal
 
 OUTER, INNER = 200, 100  # steps at most
 OUTER_TOLERANCE, INNER_TOLERANCE = 1e-4, 1e-2  # relative fall of the residuals that is worth going on
@@ -93,31 +93,39 @@ def _fitted_endmembers(y: Tensor, e: Tensor, a_s: Tensor) -> tuple[Tensor, float
     rate = 1 / (STEP * gram.norm()).clamp(min=torch.finfo(gram.dtype).tiny)
     energy = y.square().sum()
 
-    def residual(e: Tensor) -> float:
-        return ((energy + ((e @ gram - 2 * cross) * e).sum()).clamp(min=0) / y.numel()).sqrt().item()
+    def step(e: Tensor) -> tuple[Tensor, float]:
+        new = (e - rate * (e @ gram - cross)).clamp_(0, 1)
+        return new, ((energy + ((new @ gram - 2 * cross) * new).sum()).clamp(min=0) / y.numel()).sqrt().item()
 
-    return _descend(e, lambda e: (e - rate * (e @ gram - cross)).clamp_(0, 1), residual)
+    return _descend(e, step)
 
 
 def _fitted_abundances(z: Tensor, seen: Tensor, a: Tensor) -> tuple[Tensor, float]:
     """Projected gradient steps on ``||R E A - Z||^2`` over A on the simplex: A (p, N) and the RMS residual."""
     rate = 1 / (STEP * (seen @ seen.T).norm()).clamp(min=torch.finfo(seen.dtype).tiny)
+    back = (rate * seen).T
+    apart = seen @ a - z  # of the last step
 
-    def residual(a: Tensor) -> float:
-        return (seen @ a - z).square().mean().sqrt().item()
+    def step(a: Tensor) -> tuple[Tensor, float]:
+        new, energy = torch.empty_like(a), a.new_zeros(())
+        for a_, new_, apart_, z_ in in_blocks(a, new, apart, z):
+            project(torch.addmm(a_, back, apart_, alpha=-1), new_)
+            torch.addmm(z_, seen, new_, beta=-1, out=apart_)
+            energy += apart_.square().sum()
+        return new, (energy / z.numel()).sqrt().item()
 
-    return _descend(a, lambda a: simplex_projection(a - rate * (seen.T @ (seen @ a - z))), residual)
+    return _descend(a, step)
 
 
-def _descend(x: Tensor, step: Callable[[Tensor], Tensor], residual: Callable[[Tensor], float]) -> tuple[Tensor, float]:
+def _descend(x: Tensor, step: Callable[[Tensor], tuple[Tensor, float]]) -> tuple[Tensor, float]:
     """Steps until one lowers the residual too little, or raises it and is taken back: the point and its residual.
 
-    The residual before the first step is not looked at: at least two steps are made, the second perhaps taken back.
+    ``step`` goes on from where it was. The residual before the first step is not looked at: at least two steps are made,
+    the second perhaps taken back.
     """
     best = math.inf
     for _ in range(INNER):
-        new = step(x)
-        value = residual(new)
+        new, value = step(x)
         if value > best:
             break
         fall, x, best = best - value, new, value

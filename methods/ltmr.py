@@ -46,11 +46,9 @@ class LTMR(PatchFusion):
 
         def prior(pixels: Tensor) -> Tensor:
             spectrum = torch.fft.rfft(pixels[places], dim=0)  # (frequencies, patches, p)
-            parts = [
-                shrink_large(part.unflatten(1, batch).flatten(0, 1), self.threshold).reshape(part.shape)
-                for part, batch in zip(spectrum.split(lengths, 1), batches, strict=True)
-            ]
-            return overlap.mean(torch.fft.irfft(torch.cat(parts, 1), n=len(places), dim=0).flatten(0, 1))
+            for part, batch in zip(spectrum.split(lengths, 1), batches, strict=True):
+                part.copy_(shrink_large(part.unflatten(1, batch).flatten(0, 1), self.threshold).view_as(part))
+            return overlap.mean(torch.fft.irfft(spectrum, n=len(places), dim=0).flatten(0, 1))
 
         return [prior]
 

@@ -36,7 +36,9 @@ from methods.estimation import estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, register
 from methods.resample import resize
 from methods.responses import Told, gaussian_psf, told_responses, transfer
+from methods.sylvester import add_spread, fold, inverse_rfft2
 from methods.tensor_prior import check_positive
+from methods.unmixing import in_blocks
 
 ROUNDS, SPARSITY = 10, 1e-3  # of dictionary learning: alternations and lambda
 PASSES, PENALTY, RELAXATION = 300, 0.1, 1.6  # of the ADMM for the codes: to a hundredth of the minimum, even from zero
@@ -95,14 +97,21 @@ class NSSR:
 
         x = resize(lr[None], size)[0].flatten(1)
         s, v2, v1, mu = torch.zeros_like(target), torch.zeros_like(target), torch.zeros_like(x), self.mu
+        image, goal = torch.empty_like(x), torch.empty_like(x)
         for _ in range(self.iterations):
             u = embedding_bag(neighbours[0], x.T.contiguous(), per_sample_weights=neighbours[1], mode="sum").T
-            right = target + d.T @ (self.eta1 * u + mu * x - v1 / 2) + mu * s + v2 / 2
-            a = torch.linalg.solve(inner + (self.eta1 + mu) * gram + mu * eye, right)
-            image = d @ a
-            x = data.nearest((image + v1 / (2 * mu)).unflatten(1, size), mu).flatten(1)
-            s = (a - (v2 + self.eta2) / (2 * mu)).clamp(min=0)
-            v1, v2, mu = v1 + 2 * mu * (image - x), v2 + 2 * mu * (s - a), mu * self.growth
+            inverse = torch.linalg.inv(inner + (self.eta1 + mu) * gram + mu * eye)
+            for u_, x_, v1_, target_, s_, v2_, image_, goal_ in in_blocks(u, x, v1, target, s, v2, image, goal):
+                pull = (mu * x_).sub_(v1_, alpha=0.5).add_(u_, alpha=self.eta1)
+                right = torch.addmm(target_, d.T, pull).add_(s_, alpha=mu).add_(v2_, alpha=0.5)
+                a = inverse @ right
+                torch.mm(d, a, out=image_)
+                torch.sub(a, v2_ + self.eta2, alpha=1 / (2 * mu), out=s_).clamp_(min=0)
+                v2_.add_(s_, alpha=2 * mu).sub_(a, alpha=2 * mu)
+                torch.add(image_, v1_, alpha=1 / (2 * mu), out=goal_)
+            x = data.nearest(goal.unflatten(1, size), mu).flatten(1)
+            torch.sub(goal, x, out=v1).mul_(2 * mu)  # V1 + 2 mu (D A - X)
+            mu *= self.growth
         return (span @ image).unflatten(1, size)
 
 
@@ -110,22 +119,19 @@ class LowResolution:
     """Blur and decimation K, circular, of phase 0, that lead to the LR image (q, h, w) from an HR image of ``size``."""
 
     def __init__(self, lr_hsi: Tensor, psf: Tensor, ratio: int, size: tuple[int, int]) -> None:
-        self.ratio, self.lr = ratio, torch.fft.fft2(lr_hsi)
-        self.blur = transfer(psf, size)
-        self.energy = self._fold(self.blur.abs().square())
+        self.size, self.ratio, self.lr = size, ratio, torch.fft.rfft2(lr_hsi)
+        self.blur = transfer(psf, size)[:, : size[1] // 2 + 1]
+        self.energy = fold(self.blur, self.blur.conj(), size[1], ratio).real
 
     def nearest(self, target: Tensor, mu: float) -> Tensor:
         """(q, H, W) -> (q, H, W): the x of least ``||lr - K x||^2 + mu ||x - target||^2``.
 
         That is target + K' (K K' + mu I)^-1 (lr - K target); K K' is diagonal in the Fourier domain.
         """
-        missing = (self.lr - self._fold(torch.fft.fft2(target).mul_(self.blur))) / (self.energy + mu)
-        step = missing.repeat(1, self.ratio, self.ratio).mul_(self.blur.conj())
-        return target + torch.fft.ifft2(step).real
-
-    def _fold(self, spectrum: Tensor) -> Tensor:
-        """What decimation does to a spectrum, (..., H, W) -> (..., h, w): the mean of those that come to lie together."""
-        return spectrum.unflatten(-2, (self.ratio, -1)).mean(-3).unflatten(-1, (self.ratio, -1)).mean(-2)
+        spectrum = torch.fft.rfft2(target)
+        missing = (self.lr - fold(spectrum, self.blur, self.size[1], self.ratio)) / (self.energy + mu)
+        add_spread(spectrum.zero_(), missing, self.blur.conj(), self.size[1] // self.ratio)
+        return inverse_rfft2(spectrum, self.size[1]).add_(target)
 
 
 def learn_dictionary(pixels: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -152,12 +158,14 @@ def sparse_codes(dictionary: Tensor, pixels: Tensor, start: Tensor, passes: int 
     """
     gram, target = dictionary.T @ dictionary, dictionary.T @ pixels - SPARSITY
     inverse = torch.linalg.inv(gram + PENALTY * torch.eye(len(gram)).to(gram))
-    free, codes, dual = inverse @ target, start, torch.zeros_like(start)
-    for _ in range(passes):
-        mixed = torch.addmm(free, inverse, codes - dual, alpha=PENALTY * RELAXATION, beta=RELAXATION)
-        dual = mixed.add_(codes, alpha=1 - RELAXATION).add_(dual)
-        codes = dual.clamp(min=0)
-        dual = dual.clamp_(max=0)
+    free, codes = RELAXATION * (inverse @ target), torch.empty_like(start)
+    # ADMM keeps codes max(v, 0) and dual min(v, 0) of one v. Their difference is |v|, and any mix of them one of v and |v|.
+    mix = PENALTY * RELAXATION * inverse - RELAXATION / 2 * torch.eye(len(gram)).to(gram)
+    for free_, start_, codes_ in in_blocks(free, start, codes):
+        v, size = start_.clone(), torch.empty_like(start_)
+        for _ in range(passes):
+            v.addmm_(mix, torch.abs(v, out=size), beta=1 - RELAXATION / 2).add_(free_)
+        torch.clamp(v, min=0, out=codes_)
     return codes
 
 
@@ -185,18 +193,17 @@ def similar_pixels(hr_msi: Tensor) -> tuple[Tensor, Tensor]:
     reach = min(REACH, max(height, width) - 1)
     far = pad(framed, (reach,) * 4, value=torch.inf)  # a patch that is not there is infinitely far
     own = torch.arange(height * width, device=hr_msi.device).view(height, width)
-    best = hr_msi.new_full((SIMILAR, height, width), torch.inf)
+    candidates = hr_msi.new_full((SIMILAR + 2 * reach + 1, height, width), torch.inf)  # the best so far, then those of a row
     index = own.expand(SIMILAR, -1, -1)
     for i in range(2 * reach + 1):  # one row of the window at a time keeps memory within that of a cube
-        row = [best]
-        for j in range(2 * reach + 1):
-            apart = (far[:, i : i + height + 2, j : j + width + 2] - framed).square_().mean(0) / 9
-            apart = apart[:-2] + apart[1:-1] + apart[2:]
-            row.append((apart[:, :-2] + apart[:, 1:-1] + apart[:, 2:])[None])
-        shift = (i - reach) * width + torch.arange(-reach, reach + 1, device=own.device)
-        places = torch.cat([index, own + shift[:, None, None]])
-        best, kept = torch.cat(row).topk(SIMILAR, 0, largest=False)
-        index = places.gather(0, kept)
+        for j, candidate in enumerate(candidates[SIMILAR:]):
+            apart = (far[:, i : i + height + 2, j : j + width + 2] - framed).square_().sum(0)
+            apart = (apart[:-2] + apart[1:-1]).add_(apart[2:])
+            torch.add(apart[:, :-2], apart[:, 1:-1], out=candidate).add_(apart[:, 2:]).div_(9 * len(framed))
+        best, kept = candidates.topk(SIMILAR, 0, largest=False)
+        candidates[:SIMILAR] = best
+        place = own + (i - reach) * width + kept - SIMILAR - reach  # of one from the row
+        index = torch.where(kept < SIMILAR, index.gather(0, kept.clamp(max=SIMILAR - 1)), place)
     weight = (-best / DECAY).exp()  # 0 where a small image has no further pixel
     index = torch.where(best.isfinite(), index, own)
     return index.flatten(1).T.contiguous(), (weight / weight.sum(0)).flatten(1).T.contiguous()

@@ -50,7 +50,7 @@ class Sylvester:
         self.basis = basis @ axes
         blur = transfer(psf, self.size)
         self.blur = blur[:, : self.size[1] // 2 + 1]
-        self.gain = 1 / (self._fold(self.blur.abs().square()) + self.weight)
+        self.gain = 1 / (fold(self.blur, self.blur.conj(), self.size[1], ratio).real + self.weight)
         self.lr = self.weight * torch.fft.rfft2(_mix(self.basis.T, lr_hsi))
         self.msi = _mix((seen @ axes).T, torch.fft.rfft2(hr_msi))
 
@@ -65,22 +65,49 @@ class Sylvester:
         """
         right = torch.fft.rfft2(pull).add_(self.msi)
         # What the LR data still miss once the right-hand side has had its say; l multiplies Y, so no axis loses digits.
-        missing = (self.lr - self._fold(right * self.blur)) * self.gain
-        return torch.fft.irfft2(right.addcmul_(self._spread(missing), self.blur.conj()), s=self.size).div_(self.weight)
+        missing = fold(right, self.blur, self.size[1], self.ratio).neg_().add_(self.lr).mul_(self.gain)
+        add_spread(right, missing, self.blur.conj(), self.size[1] // self.ratio)
+        return inverse_rfft2(right, self.size[1]).div_(self.weight)
 
-    def _fold(self, spectrum: Tensor) -> Tensor:
-        """What decimation does to the spectrum of a real image: (..., H, W // 2 + 1) -> (..., h, w // 2 + 1).
 
-        The mean of the r^2 low-resolution spectra that come to lie on each other.
-        """
-        rows = spectrum.unflatten(-2, (self.ratio, -1)).mean(-3)
-        blocks = _whole(rows, self.size[1]).unflatten(-1, (self.ratio, -1))
-        return blocks[..., : blocks.shape[-1] // 2 + 1].mean(-2)
+def fold(spectrum: Tensor, factor: Tensor, width: int, ratio: int) -> Tensor:
+    """The spectrum of a real image, filtered and decimated: the mean of the r^2 LR spectra that come to lie on each other.
 
-    def _spread(self, spectrum: Tensor) -> Tensor:
-        """What filling up with zeros does to it, the adjoint but for a factor: (..., h, w // 2 + 1) -> (..., H, W // 2 + 1)."""
-        whole = _whole(spectrum, self.size[1] // self.ratio)
-        return whole.repeat(1, 1, self.ratio)[..., : self.size[1] // 2 + 1].repeat(1, self.ratio, 1)
+    Args:
+        spectrum: (..., H, W // 2 + 1).
+        factor: (H, W // 2 + 1), of the filter.
+        width: W.
+        ratio: r; it divides H and W.
+
+    Returns:
+        (..., h, w // 2 + 1).
+    """
+    parts = spectrum.unflatten(-2, (ratio, -1)).unbind(-3)
+    factors = factor.unflatten(-2, (ratio, -1)).unbind(-3)
+    rows = parts[0] * factors[0]
+    for part, its_factor in zip(parts[1:], factors[1:]):  # never a product of the size of the spectrum
+        rows.addcmul_(part, its_factor)
+    blocks = _whole(rows, width).unflatten(-1, (ratio, -1))
+    return blocks[..., : blocks.shape[-1] // 2 + 1].sum(-2).div_(ratio**2)
+
+
+def add_spread(total: Tensor, spectrum: Tensor, factor: Tensor, width: int) -> None:
+    """Add to a spectrum that of an LR image filled up with zeros and filtered; the adjoint of :func:`fold` but for r^2.
+
+    Args:
+        total: (..., H, W // 2 + 1), changed in place.
+        spectrum: (..., h, w // 2 + 1).
+        factor: (H, W // 2 + 1), of the filter.
+        width: w.
+    """
+    (height, half), repeats = (spectrum.shape[-2], total.shape[-1]), -(-total.shape[-1] // width)
+    repeated = _whole(spectrum, width).tile(repeats)[..., None, :, :half]
+    total.unflatten(-2, (-1, height)).addcmul_(repeated, factor.unflatten(-2, (-1, height)))
+
+
+def inverse_rfft2(spectrum: Tensor, width: int) -> Tensor:
+    """(..., H, W // 2 + 1) -> (..., H, W), ``width`` is W. In two steps, which on a CPU take half the time of ``irfft2``."""
+    return torch.fft.irfft(torch.fft.ifft(spectrum, dim=-2), width, dim=-1)
 
 
 def signal_axes(pixels: Tensor, size: int) -> tuple[Tensor, Tensor]:

@@ -17,10 +17,13 @@ exact to 1e-7 of the largest one, which is far under the threshold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
+import scipy.linalg
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from methods.estimation import estimate_srf, ratio_of, remove_offset
 from methods.registry import Method, MethodError
@@ -30,6 +33,7 @@ from methods.sylvester import Sylvester
 
 Prior = Callable[[Tensor], Tensor]  # A - U (pixels, p) -> V (pixels, p)
 KMEANS_ROUNDS = 100
+GRAM_BLOCK = 256  # rows of a matrix from which on saved arithmetic is worth more calls
 
 
 class PatchFusion:
@@ -93,11 +97,9 @@ class PatchFusion:
         for _ in range(self.iterations - 1):
             pull = torch.zeros_like(a)
             for prior, u in zip(priors, multipliers, strict=True):
-                inner = a - u
-                v = prior(inner)
-                torch.sub(v, inner, out=u)  # u + v - a
-                pull += v
-                pull += u
+                v = prior(torch.sub(a, u, out=u))
+                pull.add_(v, alpha=2).sub_(u)
+                torch.sub(v, u, out=u)  # U + V - A, which pull has beside V
             a = coefficients(pull)
         return (solver.basis @ a.T).unflatten(1, hr_msi.shape[1:])
 
@@ -122,13 +124,8 @@ def shrink(matrices: Tensor, threshold: float, out: Tensor | None = None) -> Ten
         (..., m, n).
     """
     tall = matrices.shape[-2] > matrices.shape[-1]
-    squares, vectors = torch.linalg.eigh(matrices.mH @ matrices if tall else matrices @ matrices.mH)
-    kept = squares >= 4 * threshold
-    factors = torch.where(kept, (1 + (1 - 4 * threshold / squares.where(kept, 1)).clamp(min=0).sqrt()) / 2, 0)
-    rank, short = int(kept.sum(-1).max()), min(matrices.shape[-2:])
-    vectors, factors = vectors[..., short - rank :], factors[..., None, short - rank :]  # eigenvalues ascend
-    left, right = vectors * factors, vectors.mH
-    if 2 * rank >= short:
+    left, right = _shrinkage(_gram(matrices.mH if tall else matrices), threshold)
+    if 2 * left.shape[-1] >= left.shape[-2]:
         operator = left @ right
         return torch.matmul(matrices, operator, out=out) if tall else torch.matmul(operator, matrices, out=out)
     return torch.matmul(matrices @ left, right, out=out) if tall else torch.matmul(left, right @ matrices, out=out)
@@ -136,11 +133,46 @@ def shrink(matrices: Tensor, threshold: float, out: Tensor | None = None) -> Ten
 
 def shrink_large(matrices: Tensor, threshold: float) -> Tensor:
     """:func:`shrink` of a batch (k, m, n) most of which vanishes: no singular value is above the Frobenius norm."""
-    result = torch.zeros_like(matrices)
-    large = matrices.abs().square().sum((1, 2)) >= 4 * threshold
-    if large.any():
-        result[large] = shrink(matrices[large], threshold)
-    return result
+    tall = matrices.shape[1] > matrices.shape[2]
+    gram = _gram(matrices.mH if tall else matrices)
+    large = gram.diagonal(dim1=1, dim2=2).real.sum(1) >= 4 * threshold
+    if not large.any():
+        return torch.zeros_like(matrices)
+    left, right = _shrinkage(gram[large], threshold)
+    operator = torch.zeros_like(gram)
+    operator[large] = left @ right
+    return matrices @ operator if tall else operator @ matrices
+
+
+def _shrinkage(gram: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Of the Gram matrix (..., m, m) of rows: left (..., m, rank) and right (..., rank, m), ``left right`` shrinks them."""
+    squares, vectors = _strong(gram, 4 * threshold)
+    kept = squares >= 4 * threshold
+    factors = torch.where(kept, (1 + (1 - 4 * threshold / squares.where(kept, 1)).clamp(min=0).sqrt()) / 2, 0)
+    first = kept.shape[-1] - int(kept.sum(-1).max())  # eigenvalues ascend
+    vectors = vectors[..., first:]
+    return vectors * factors[..., None, first:], vectors.mH
+
+
+def _gram(matrices: Tensor) -> Tensor:
+    """``M M^H`` of (..., m, n): (..., m, m). What of a large one is symmetric is not computed twice."""
+    m = matrices.shape[-2]
+    if m < GRAM_BLOCK:
+        return matrices @ matrices.mH
+    upper, lower = matrices.split([m // 2, m - m // 2], -2)
+    cross = upper @ lower.mH
+    return torch.cat([torch.cat([_gram(upper), cross], -1), torch.cat([cross.mH, _gram(lower)], -1)], -2)
+
+
+def _strong(gram: Tensor, least: float) -> tuple[Tensor, Tensor]:
+    """Eigenvalues, ascending, and eigenvectors of (..., m, m): all those above ``least``, maybe others.
+
+    Of one large matrix on a CPU only those: where they are few it takes a third of the time.
+    """
+    if gram.ndim > 2 or len(gram) < GRAM_BLOCK or gram.device.type != "cpu":
+        return torch.linalg.eigh(gram)
+    values, vectors = scipy.linalg.eigh(gram.numpy(), subset_by_value=(least, math.inf))
+    return torch.from_numpy(values), torch.from_numpy(vectors)
 
 
 def patch_places(size: Sequence[int], side: int, step: int, twice: bool) -> Tensor:
@@ -174,17 +206,14 @@ class Overlap:
         counts = torch.bincount(places, minlength=pixels)
         order = places.argsort(stable=True)
         rank = torch.arange(len(places), device=places.device) - (counts.cumsum(0) - counts)[places[order]]
-        self.table = places.new_zeros(int(counts.max()), pixels)
-        self.table[rank, places[order]] = order
-        used = torch.arange(len(self.table), device=places.device)[:, None] < counts
-        self.weight = (used / counts.double())[..., None]
+        table = places.new_zeros(pixels, int(counts.max()))
+        table[places[order], rank] = order
+        used = torch.arange(table.shape[1], device=places.device) < counts[:, None]
+        self.table, self.weight = table, used / counts[:, None].double()
 
     def mean(self, values: Tensor) -> Tensor:
         """Patch pixels (n, p) -> (pixels, p)."""
-        total = values.index_select(0, self.table[0]) * self.weight[0]
-        for index, weight in zip(self.table[1:], self.weight[1:], strict=True):
-            total.addcmul_(values.index_select(0, index), weight)
-        return total
+        return embedding_bag(self.table, values, per_sample_weights=self.weight, mode="sum")
 
 
 def clusters_of(hr_msi: Tensor, places: Tensor, count: int) -> list[Tensor]:
@@ -210,15 +239,21 @@ def kmeans(points: Tensor, count: int) -> Tensor:
         distance = torch.minimum(distance, (points - centres[-1]).square().sum(1))
         centres.append(points[distance.argmax()])
     centre = torch.stack(centres)
-    labels = torch.cdist(points, centre).argmin(1)
+    labels = _nearest(points, centre)
     for _ in range(KMEANS_ROUNDS):
-        member = torch.nn.functional.one_hot(labels, len(centre)).to(points)
-        size = member.sum(0)[:, None]
-        centre = torch.where(size > 0, member.T @ points / size.clamp(min=1), centre)
-        previous, labels = labels, torch.cdist(points, centre).argmin(1)
+        size = torch.bincount(labels, minlength=len(centre))
+        members, starts = labels.argsort(stable=True), size.cumsum(0) - size
+        total = embedding_bag(members, points, starts, mode="sum")
+        centre = torch.where(size[:, None] > 0, total / size[:, None].clamp(min=1), centre)
+        previous, labels = labels, _nearest(points, centre)
         if torch.equal(labels, previous):
             break
     return labels
+
+
+def _nearest(points: Tensor, centre: Tensor) -> Tensor:
+    """The index of the centre (k, d) that is nearest to each of the points (n, d): (n,)."""
+    return torch.addmm(centre.square().sum(1), points, centre.T, alpha=-2).argmin(1)
 
 
 def check_positive(name: str, **settings: float) -> None:

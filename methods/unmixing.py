@@ -7,6 +7,7 @@ Everything takes one image as float64 matrices with one pixel a column, and stay
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from torch import Tensor
 # What projection leaves of a vector is rounding below this part of its length; the images may have been float32.
 RANK_TOLERANCE = 1e-6
 ROUNDING = 1e-15  # of a sum of numbers up to 1, an entry
+BLOCK = 2**16  # numbers
 
 
 def vca(
@@ -140,20 +142,38 @@ def _orthogonal_part(vector: Tensor, basis: Tensor) -> Tensor:
     return vector
 
 
+def in_blocks(*matrices: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of matrices (any, n), some columns at a time: what is done to a block finds it in the CPU's cache.
+
+    Those of the first have :data:`BLOCK` entries at most. Elsewhere than on a CPU all columns at once.
+    """
+    rows, columns = matrices[0].shape
+    size = min(columns, max(1, BLOCK // rows)) if matrices[0].device.type == "cpu" else columns
+    return zip(*(matrix.split(size, 1) for matrix in matrices), strict=True)
+
+
 def simplex_projection(columns: Tensor) -> Tensor:
     """The nearest point of the unit simplex to each column of (p, n), float64: >= 0, sums to 1.
 
     Newton's method for the number to subtract from a column before it is cut off at 0 (Michelot, JOTA 50:195-200, 1986):
     it comes from below and ends, once no further entry falls to 0, on the exact number. Faster than sorting.
     """
+    points = torch.empty_like(columns)
+    for block, result in in_blocks(columns, points):
+        project(block, result)
+    return points
+
+
+def project(columns: Tensor, points: Tensor) -> None:
+    """:func:`simplex_projection` of ``columns`` into ``points``, all columns at once."""
     lower_bound = torch.maximum((columns.sum(0) - 1) / len(columns), columns.amax(0) - 1)
-    points, positive = (columns - lower_bound).clamp_(min=0), torch.empty_like(columns)
+    torch.sub(columns, lower_bound, out=points).clamp_(min=0)
+    positive = torch.empty_like(points)
     for _ in range(len(columns)):
         excess = points.sum(0) - 1
         if excess.abs().max() <= ROUNDING * len(columns):
             break
         points.sub_(excess / torch.sign(points, out=positive).sum(0)).clamp_(min=0)
-    return points
 
 
 def sunsal(pixels: Tensor, endmembers: Tensor, passes: int = 200, tolerance: float = 1e-4) -> Tensor:

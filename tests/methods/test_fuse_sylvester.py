@@ -16,7 +16,7 @@ from methods import create, fuse
 from methods.estimation import estimate_srf, remove_offset
 from methods.fuse_sylvester import release_psf, spline_weights
 from methods.registry import MethodError
-from methods.sylvester import Sylvester, signal_axes
+from methods.sylvester import Sylvester, add_spread, fold, inverse_rfft2, signal_axes
 from tests.methods.images import random_pair, responses
 
 GOLDEN = load_case("classical")["cases"]
@@ -126,6 +126,23 @@ def test_signal_axes_are_singular_vectors_and_stop_at_the_rank():
 
 
 # ---- FUSE
+
+
+@pytest.mark.parametrize("ratio, size", [(1, (3, 4)), (2, (4, 6)), (2, (6, 2)), (3, (3, 9)), (3, (6, 12)), (4, (8, 4))])
+def test_folded_and_spread_spectra_are_those_of_decimated_and_filled_up_images(ratio, size):
+    generator = torch.Generator().manual_seed(7)
+    image, lr = (torch.randn(2, *(n // r for n in size), generator=generator, dtype=torch.float64) for r in (1, ratio))
+    factor = torch.fft.rfft2(torch.randn(size, generator=generator, dtype=torch.float64))
+    filtered = torch.fft.irfft2(torch.fft.rfft2(image) * factor, size)
+    folded = fold(torch.fft.rfft2(image), factor, size[1], ratio)
+    assert torch.allclose(folded, torch.fft.rfft2(filtered[:, ::ratio, ::ratio]), rtol=0, atol=1e-12)
+
+    filled = torch.zeros_like(image)
+    filled[:, ::ratio, ::ratio] = lr
+    total = torch.fft.rfft2(image)
+    add_spread(total, torch.fft.rfft2(lr), factor, lr.shape[2])
+    assert torch.allclose(total, torch.fft.rfft2(image) + torch.fft.rfft2(filled) * factor, rtol=0, atol=1e-12)
+    assert torch.allclose(inverse_rfft2(torch.fft.rfft2(image), size[1]), image, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3, 7])

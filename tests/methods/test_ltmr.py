@@ -209,6 +209,13 @@ def test_shrink_agrees_with_svd(threshold, dtype, shape):
     assert np.allclose(out.numpy(), expected[0], rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("threshold", [1.0, 150.0, 1e4])
+@pytest.mark.parametrize("shape", [(300, 420), (421, 301)])
+def test_shrink_of_a_large_matrix_agrees_with_svd(threshold, shape):
+    matrix = torch.randn(*shape, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    assert np.allclose(shrink(matrix, threshold).numpy(), plain_shrink(matrix.numpy(), threshold), rtol=0, atol=1e-10)
+
+
 def test_shrink_minimises_the_log_penalty():
     """0.5 (x - s)^2 + t log x has its larger stationary point where the shrinkage puts a singular value."""
     s, t = 3.0, 1.5

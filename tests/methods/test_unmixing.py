@@ -7,9 +7,11 @@ import scipy.optimize
 import torch
 
 from benchmark.fidelity.cases import make_case, make_noisy_case
+from benchmark.fidelity.toolboxes import as_image
+from methods import create, fuse, unmixing
 from methods import sisal as sisal_module
 from methods.sisal import sisal
-from methods.unmixing import principal_axes, simplex_projection, spa, sunsal, vca
+from methods.unmixing import in_blocks, principal_axes, simplex_projection, spa, sunsal, vca
 
 
 def seeded(seed=0):
@@ -142,6 +144,29 @@ def test_simplex_projection_agrees_with_sorting(count, scale):
     found = simplex_projection(columns)
     assert torch.allclose(found, expected, rtol=0, atol=1e-15 * max(count, scale))
     assert torch.allclose(simplex_projection(found), found, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", ["cnmf", "lanaras", "nssr"])
+def test_size_of_the_blocks_changes_nothing(monkeypatch, name):
+    case = make_noisy_case()
+    lr_hsi, hr_msi = as_image(case["lr_hsi"])[..., :8, :8], as_image(case["hr_msi"])[..., :32, :32]
+    told = {key: torch.from_numpy(case[key]) for key in ("psf", "srf")} | {"phase": case["offset"]}
+    model = create(name, bands=lr_hsi.shape[1], msi_bands=hr_msi.shape[1], ratio=case["scale"], **told)
+    monkeypatch.setattr(unmixing, "BLOCK", 10**9)
+    whole = fuse(model, lr_hsi, hr_msi)
+    monkeypatch.setattr(unmixing, "BLOCK", 1000)
+    assert torch.allclose(fuse(model, lr_hsi, hr_msi), whole, rtol=0, atol=1e-9)
+
+
+def test_blocks_are_views_of_all_columns(monkeypatch):
+    monkeypatch.setattr(unmixing, "BLOCK", 64)
+    first, second = torch.zeros(3, 50), torch.zeros(90, 50)
+    blocks = list(in_blocks(first, second))
+    assert [block.shape[1] for block, _ in blocks] == [other.shape[1] for _, other in blocks] == [21, 21, 8]
+    for pair in blocks:
+        for block in pair:
+            block += 1
+    assert torch.equal(first, torch.ones(3, 50)) and torch.equal(second, torch.ones(90, 50))
 
 
 def test_simplex_projection_keeps_its_input():
