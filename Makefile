@@ -12,10 +12,11 @@ bench: .venv/ready
 test: .venv/ready
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# Ratios to yardsticks timed in the same run, to results/speed.csv: on a machine that does nothing else, some 15 minutes.
-# SPEED="--speed-trained DIR" names a results folder of trainings on which reduced precision is judged.
+# Ratios to yardsticks timed in the same run, and how cost grows, to results/ and reports/speed: half an hour, on a machine
+# that does nothing else. SPEED="--speed-trained DIR" names results of trainings on which reduced precision is judged.
 speed: .venv/ready
 	$(BIN)/python -m pytest -m speed --benchmark-enable --benchmark-disable-gc -s $(SPEED) tests/speed
+	$(BIN)/python run_benchmark.py growth
 
 lint: .venv/ready
 	$(BIN)/ruff check .
