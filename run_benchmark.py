@@ -327,7 +327,7 @@ def measure(args: argparse.Namespace) -> int:
             held = store.held(args.results, job)
             print(f"{held.state:10} {job.label}" + (f" [{', '.join(held.changed)}]" if held.changed else ""))
         return 0
-    from benchmark.page.facts import render_artefact, render_study
+    from benchmark.page.facts import render_artefact, render_study  # what draws takes seconds to load
 
     if args.command == "report" and args.only:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
@@ -348,6 +348,7 @@ def measure(args: argparse.Namespace) -> int:
             print(f"{'fresh' if fresh else 'stale':6} {job.label}: {words}", flush=True)
         return int(left > 0)
     from benchmark.execute import execute, keep_pictures, pending, preflight
+    from benchmark.page import current
 
     rescore = args.command == "run" and args.rescore
     fabric = fabric_of(chosen, kind)
@@ -361,7 +362,10 @@ def measure(args: argparse.Namespace) -> int:
     if args.command == "complexity":
         print(store.costs(args.results, jobs).to_string(index=False))
     else:
-        print(render_study(chosen, jobs, args.results, args.reports))
+        page, digest = args.reports / chosen.name / "index.html", current.made_of(chosen, jobs, args.results)
+        if not current.is_current(page, digest):
+            current.mark(render_study(chosen, jobs, args.results, args.reports), digest)
+        print(page)
     reasons = sorted({store.failure(args.results, job) for job in failed})
     for _, reason in reasons:
         print(f"error: {reason}", file=sys.stderr)

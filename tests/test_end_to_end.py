@@ -16,6 +16,8 @@ import torch
 
 import run_benchmark
 from benchmark import execute, store
+from benchmark.metrics import METRICS
+from benchmark.page import facts
 from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.rows import read as rows_of_file
@@ -84,6 +86,27 @@ def test_run_measures_renders_and_does_nothing_twice(tiny, tmp_path, capsys):
     assert run(tmp_path, "--dry-run") == 0
     states = [line.split()[0] for line in capsys.readouterr().out.splitlines() if " msi4" in line]
     assert set(states) == {"done"}
+
+
+def test_a_page_is_rendered_again_only_where_something_is_another(tiny, tmp_path, monkeypatch):
+    rendered = []
+    original = facts.render_study
+    monkeypatch.setattr(facts, "render_study", lambda *args: rendered.append(args) or original(*args))
+    assert run(tmp_path) == run(tmp_path) == 0
+    assert len(rendered) == 1
+    page, table = tmp_path / "reports/tiny/index.html", next((tmp_path / "reports/tiny").rglob("*.csv"))
+    some = next((tmp_path / "results").glob("*/score-gsa-*/rows.csv"))
+
+    def spoil_rows():
+        some.write_text(some.read_text().replace(",ok,", ",failed,"))
+
+    for spoil in (page.unlink, lambda: page.write_text("another"), table.unlink, spoil_rows,
+                  lambda: monkeypatch.setitem(METRICS, "psnr_db", dataclasses.replace(METRICS["psnr_db"], label="Peak")),
+                  lambda: monkeypatch.setitem(STUDIES, "tiny", dataclasses.replace(tiny, title="Tinier"))):
+        spoil()
+        before = len(rendered)
+        assert run(tmp_path) == run(tmp_path) == 0
+        assert len(rendered) == before + 1
 
 
 def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monkeypatch, capsys):
