@@ -13,6 +13,7 @@ from methods.separable import Blur
 
 ROUNDING = 1e-12  # variance in parts of that of the leading component: images are float32
 TINY = 1e-30  # black images
+SURE = 2.0  # standard errors above an estimate at which it counts as one that errs upwards
 
 
 class Components(NamedTuple):
@@ -60,5 +61,7 @@ def msi_noise(low: Tensor, z: Tensor, srf: Tensor, blur: Blur, noise: float) -> 
     textured = torch.linalg.eigvalsh(calm @ calm.T / calm.shape[1])[0]
     power = srf.square().sum(1)
     excess = (blur(z) - torch.einsum("mb,bxy->mxy", srf, low)).square().mean((1, 2)) - noise * power
-    weight = 1 / power.clamp(min=TINY).square()  # one over the variance of a mean square
-    return float(torch.minimum(textured, (weight * excess).sum() / (weight.sum() * blur.energy())))
+    weight = 1 / power.clamp(min=TINY).square()  # the noise of Y gives a mean square the variance 2 (noise * power)^2 / (h w)
+    error = noise * (2 / (low[0].numel() * weight.sum())).sqrt()
+    paired = ((weight * excess).sum() / weight.sum() + SURE * error) / blur.energy()
+    return float(torch.minimum(textured, paired))

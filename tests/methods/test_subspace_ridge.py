@@ -75,6 +75,13 @@ def test_rank_where_there_is_no_noise_and_where_there_is_nothing_else():
         assert found.rank == 1 and 0 < found.noise < 1e-10
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_signal_takes_degrees_of_freedom(seed):
+    signal = noise(60, 12, seed=seed) @ noise(12, 100, seed=seed + 10)
+    found = principal_components(signal + 0.01 * noise(60, 100, seed=seed + 20), 30)
+    assert found.rank == 12 and found.noise**0.5 == pytest.approx(0.01, rel=0.04)
+
+
 @pytest.mark.parametrize("std", [0.004, 0.02])
 @pytest.mark.parametrize("lr_std", [0.0, 0.02])
 def test_noise_of_the_msi_with_and_without_texture(std, lr_std):
@@ -86,12 +93,22 @@ def test_noise_of_the_msi_with_and_without_texture(std, lr_std):
         assert max(level, 0) ** 0.5 == pytest.approx(std, rel=0.2)
 
 
-def test_the_pair_tells_the_noise_of_a_single_textured_band():
+@pytest.mark.parametrize("lr_std", [0.0, 0.003])
+def test_the_pair_tells_the_noise_of_a_single_textured_band(lr_std):
     """Second differences take it all for noise; what the LR-HSI says of it does not."""
     cube = scene() + 0.05 * noise(1, 64, 64, seed=8)
-    lr_hsi, hr_msi, given = observed(cube, msi_std=0.004, msi_bands=1)
-    level = msi_noise(lr_hsi[0], hr_msi[0], given["srf"], Blur.of(PSF, (64, 64), 4, 1), 0.0)
+    lr_hsi, hr_msi, given = observed(cube, lr_std=lr_std, msi_std=0.004, msi_bands=1)
+    level = msi_noise(lr_hsi[0], hr_msi[0], given["srf"], Blur.of(PSF, (64, 64), 4, 1), lr_std**2)
     assert level**0.5 == pytest.approx(0.004, rel=0.2)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_lr_hsi_too_noisy_to_tell_does_not_lower_the_noise_of_the_msi(seed):
+    cube = scene() + 0.05 * noise(1, 64, 64, seed=8)
+    lr_hsi, hr_msi, given = observed(cube, msi_std=0.004)
+    lr_hsi = lr_hsi + 0.1 * noise(*lr_hsi.shape, seed=seed + 20)
+    level = msi_noise(lr_hsi[0], hr_msi[0], given["srf"], Blur.of(PSF, (64, 64), 4, 1), 0.01)
+    assert max(level, 0) ** 0.5 == pytest.approx(0.004, rel=0.2)
 
 
 # ---- prior
@@ -103,9 +120,9 @@ def test_the_power_law_falls_along_the_radius():
     assert prior[0, 0].item() == pytest.approx(20**EXPONENT) and prior[0, 1].item() == pytest.approx(20**EXPONENT)
 
 
-@pytest.mark.parametrize("std, tolerance", [(0.0, 0.15), (0.03, 0.3)])
+@pytest.mark.parametrize("std, tolerance", [(0.0, 0.15), (1.0, 0.15), (3.0, 0.3)])
 def test_the_covariance_of_details_is_found(std, tolerance):
-    """Drawn from the prior; noise of the size of the weaker coordinate's details at LR."""
+    """Drawn from the prior; noise that hides more and more of the LR frequencies."""
     true = torch.tensor([[1.0, 0.3, 0], [0.3, 0.5, 0.1], [0, 0.1, 0.2]], dtype=torch.float64)
     blur = Blur.of(PSF, (96, 96), 4, 1)
     size = torch.empty(96, 96, dtype=torch.float64)
@@ -135,6 +152,9 @@ def test_local_regression_finds_a_relation_that_changes_from_place_to_place():
     found = local_regression(known, blur(torch.cat([known, unseen])), blur, 5, torch.tensor([1e-6]))
     assert rmse(found, unseen) < 0.35 * unseen.std()
     assert rmse((known[1])[None], unseen) > 0.45 * unseen.std()
+    brighter = known + 7
+    shifted = local_regression(brighter, blur(torch.cat([brighter, unseen])), blur, 5, torch.tensor([1e-6]))
+    assert rmse(shifted, unseen) < 0.35 * unseen.std()
     held = local_regression(known, blur(torch.cat([known, unseen])), blur, 5, torch.tensor([1e6]))
     assert held.abs().max() < 1e-3
 
