@@ -33,6 +33,7 @@ from methods import (  # noqa: F401
     ssdiff,
     sspsr,
     ssuf,
+    subspace_ridge,
     u2mdn,
     u2net,
     usdn,
