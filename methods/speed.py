@@ -29,7 +29,6 @@ from methods.registry import MethodError
 from methods.s3rnet import DFAB, HEADS, MBFN, SSAWB
 
 SPEEDS = ("exact", "fast")
-LEAST_TILES = 64  # of a training step: for fewer the transforms of the weights cost what the products save
 
 
 # Networks that reduced precision spoils: they run and train in full precision all the same. Each as it was measured.
@@ -141,11 +140,11 @@ def on_cells(image: Tensor) -> Tensor:
 
 
 class TrainedConv(nn.Conv2d):
-    """A layer that trains in Winograd's domain; parameters, names and shapes are those of ``nn.Conv2d``."""
+    """A layer that trains in Winograd's domain, in float32 also under autocast: networks begin and end with such ones."""
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, H, W)."""
-        if winograd.tiles_of(x) < LEAST_TILES:
+        if winograd.tiles_of(x) < winograd.LEAST_TILES:
             return super().forward(x)
         bias = self.weight.new_zeros(self.out_channels) if self.bias is None else self.bias
         return winograd.convolved(x, 1.0, (self.weight, bias))
@@ -156,7 +155,8 @@ class TrainedDFAB(DFAB):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, width, H, W) -> same."""
-        if winograd.tiles_of(x) < LEAST_TILES or torch.is_autocast_enabled("cpu"):  # bfloat16 products are faster as they are
+        few = winograd.tiles_of(x) < winograd.LEAST_TILES
+        if few or torch.is_autocast_enabled("cpu"):  # which multiplies bfloat16, and that is faster still
             return super().forward(x)
         layers = self.conv1, self.conv2, self.conv3, self.conv4, self.conv5
         return x + 0.2 * winograd.convolved(x, 0.2, [p for layer in layers for p in layer.parameters()])  # weight, then bias
@@ -166,7 +166,7 @@ def trainable(network: nn.Module, device: torch.device, recompute: bool = False)
     """The network, in place, whose layers are from now on trained the faster way where there is one: the same gradients.
 
     Parameters, their names and shapes stay. On a CPU, 3x3 convolutions and dense blocks are formed in Winograd's domain; under
-    autocast their products are in bfloat16, and sums and outputs stay in float32.
+    autocast dense blocks, and all other layers, multiply bfloat16.
 
     Args:
         network: to be trained, as :func:`methods.create` gives it; one of :data:`UNSTABLE` stays in full precision.

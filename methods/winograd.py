@@ -26,7 +26,9 @@ from torch.nn import functional as F
 TILES = 128  # of a strip: 36 x 128 x 96 channels are 1.7 MB
 LANES = 16  # output channels are padded to whole vectors: the matrix library loses up to a third on others
 
-LEAST = 16  # C * N / (2 C + N) from which on the saved products pay for the transforms: 48 channels in and out
+# From where on the saved products pay for the transforms, on one thread and on two: 84 channels in and out, 32x32 pixels.
+LEAST = 28  # C * N / (2 C + N)
+LEAST_TILES = 64
 SLAB = 2**17  # pixels of which a dense block keeps all features: 350 MB for 258 channels
 # Where the polynomials are evaluated, beside infinity: of the output of 172 channels the rounding error is 1e-6 (rms; the
 # plain sum: 2e-7). With 0, +-1, +-2, as in the paper, it is twice as large, and five times at its worst pixel.
@@ -224,11 +226,14 @@ class PackedConv(nn.Module):
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
+        self.layer = layer
         self.outputs, self.border = layer.out_channels, "constant" if layer.padding_mode == "zeros" else layer.padding_mode
         self.weight, self.bias = packed_weight(layer.weight, layer.in_channels), packed_bias(layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, H, W), in memory channels last."""
+        """(B, C, H, W) -> (B, N, H, W), in memory channels last; of few pixels by the layer itself."""
+        if tiles_of(x) < LEAST_TILES:
+            return self.layer(x)
         batch, channels, height, width = x.shape
         grid = Grid.of(batch, height, width)
         image = padded(grid, batch, channels, x)
@@ -319,28 +324,27 @@ class Convolution(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, slope: float, products: torch.dtype, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, slope: float, *parameters: Tensor) -> Tensor:
         """(B, C, H, W) -> what the last layer gives, (B, N, H, W) channels last.
 
         Args:
             ctx: of autograd.
             x: the block's input.
             slope: of the leaky ReLU behind each layer but the last.
-            products: what is multiplied; sums and all else are float32.
             *parameters: weight (N, C, 3, 3) and bias (N,) of each layer.
         """
         weights, biases = parameters[::2], parameters[1::2]
         batch, channels, height, width = x.shape
         grid = Grid.whole(batch, height, width)
-        seen = x.new_empty(36, grid.tiles, weights[-1].shape[1], dtype=products)
+        seen = x.new_empty(36, grid.tiles, weights[-1].shape[1])
         image = padded(grid, batch, channels, x)
         inside(image, grid).copy_(x.permute(0, 2, 3, 1))
         kernels, masks, held = [], [], 0
         for k, (weight, bias) in enumerate(zip(weights, biases)):
             seen[..., held : held + image.shape[3]] = transformed(image, grid, 0)
             held += image.shape[3]
-            kernels.append(kernel_of(weight).to(products))
-            made = torch.bmm(seen[..., :held], kernels[-1].mT).float()[..., : len(bias)].contiguous()
+            kernels.append(kernel_of(weight))
+            made = torch.bmm(seen[..., :held], kernels[-1].mT)[..., : len(bias)].contiguous()
             image = padded(grid, batch, len(bias), x)
             gathered(made, bias, grid, 0, image, slope if k + 1 < len(weights) else 1.0)
             image[:, height + 1 :], image[:, :, width + 1 :] = 0, 0
@@ -362,19 +366,18 @@ class Convolution(torch.autograd.Function):
         held = seen.shape[2]
         for k in reversed(range(len(shapes))):
             outputs = shapes[k][0]
-            made = F.pad(scattered(image, grid), (0, rounded_up(outputs) - outputs)).to(seen.dtype)  # (36, tiles, N)
-            of_kernel = torch.bmm(made.mT, seen[..., :held])[:, :outputs].float()
+            made = F.pad(scattered(image, grid), (0, rounded_up(outputs) - outputs))  # (36, tiles, N)
+            of_kernel = torch.bmm(made.mT, seen[..., :held])[:, :outputs]
             found[:0] = of_weight(of_kernel), image.sum((0, 1, 2))
             back[..., :held] += torch.bmm(made, kernels[k])
             if k:
                 held -= shapes[k - 1][0]
                 image = overlapped(back[..., held : held + shapes[k - 1][0]], grid, batch)
                 image = torch.where(masks[k - 1], ctx.slope * image, image)
-        return overlapped(back[..., :channels], grid, batch).permute(0, 3, 1, 2), None, None, *found
+        return overlapped(back[..., :channels], grid, batch).permute(0, 3, 1, 2), None, *found
 
 
 def convolved(x: Tensor, slope: float, parameters: Sequence[Tensor]) -> Tensor:
-    """:class:`Convolution` in the precision of the surrounding autocast: its products alone are in a reduced one."""
-    reduced = torch.is_autocast_enabled("cpu")
+    """:class:`Convolution`, in float32 also under autocast."""
     with torch.autocast("cpu", enabled=False):
-        return Convolution.apply(x.float(), slope, torch.bfloat16 if reduced else torch.float32, *parameters)
+        return Convolution.apply(x.float(), slope, *parameters)

@@ -39,7 +39,8 @@ def test_every_recorded_case_passes(name, way):
 @pytest.mark.parametrize("attention", ["release", "paper"])
 def test_every_fusion_of_s3rnet_on_the_grid_of_its_inputs(name, fusion, attention):
     torch.manual_seed(0)
-    network = create(name, bands=20, msi_bands=4, ratio=3, width=48, depths=(1, 1, 1, 1), fusion=fusion, attention=attention)
+    network = create(name, bands=20, msi_bands=4, ratio=3, width=80, depths=(1, 1, 1, 1), fusion=fusion,
+                     attention=attention)
     images = torch.rand(2, 20, 5, 7), torch.rand(2, 4, 15, 21)
     ready = prepared(network, "exact", CPU)
     assert torch.allclose(fuse(ready, *images), fuse(network, *images), atol=1e-6)
@@ -83,7 +84,7 @@ def test_a_step_of_the_pair_has_the_gradients_of_the_plain_networks(recompute):
     found = []
     for fast in (False, True):
         torch.manual_seed(0)
-        networks = {name: create(name, bands=20, msi_bands=4, ratio=4, width=48, depths=(2, 1, 1, 1)) for name in recipe.trains}
+        networks = {name: create(name, bands=20, msi_bands=4, ratio=4, width=80, depths=(2, 1, 1, 1)) for name in recipe.trains}
         keys = [list(network.state_dict()) for network in networks.values()]
         if fast:
             networks = {name: trainable(network, CPU, recompute) for name, network in networks.items()}

@@ -26,7 +26,8 @@ def layer(inputs, outputs, **words):
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("border", "bias"), [("zeros", True), ("zeros", False), ("reflect", True), ("replicate", False)])
 @torch.no_grad()
-def test_a_packed_convolution_is_the_convolution(size, border, bias):
+def test_a_packed_convolution_is_the_convolution(monkeypatch, size, border, bias):
+    monkeypatch.setattr(winograd, "LEAST_TILES", 0)
     batch, inputs, outputs, height, width = size
     conv, x = layer(inputs, outputs, padding_mode=border, bias=bias), torch.randn(batch, inputs, height, width)
     exact = copy.deepcopy(conv).double()(x.double())
@@ -89,8 +90,15 @@ def test_gradients_of_a_dense_block_are_the_block_s():
 
 
 def test_what_cannot_be_packed_is_left_alone():
-    assert winograd.fits(layer(64, 64))
-    for other in (layer(64, 64, groups=2), layer(8, 8), nn.Conv2d(64, 64, 3), nn.Conv2d(64, 64, 1),
-                  nn.Conv2d(64, 64, 3, padding=1, stride=2), nn.Conv2d(64, 64, 3, padding=2, dilation=2),
-                  layer(64, 64).double(), nn.ConvTranspose2d(64, 64, 3, padding=1)):
+    assert winograd.fits(layer(96, 96))
+    for other in (layer(96, 96, groups=2), layer(64, 64), nn.Conv2d(96, 96, 3), nn.Conv2d(96, 96, 1),
+                  nn.Conv2d(96, 96, 3, padding=1, stride=2), nn.Conv2d(96, 96, 3, padding=2, dilation=2),
+                  layer(96, 96).double(), nn.ConvTranspose2d(96, 96, 3, padding=1)):
         assert not winograd.fits(other)
+
+
+@torch.no_grad()
+def test_few_pixels_are_left_to_the_layer():
+    conv, x = layer(96, 96), torch.randn(1, 96, 16, 16)
+    assert torch.equal(PackedConv(conv)(x), conv(x))
+    assert not torch.equal(PackedConv(conv)(torch.randn(1, 96, 32, 32)), conv(torch.randn(1, 96, 32, 32)))

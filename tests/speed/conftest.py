@@ -20,6 +20,7 @@ KEY = pytest.StashKey[list]()
 
 def pytest_addoption(parser):
     parser.addoption("--speed-csv", type=Path, default=Path("results/speed.csv"), help="receives the rows of paired timings")
+    parser.addoption("--speed-curves", action="store_true", help="train the pair in three ways, too: the best part of an hour")
     parser.addoption("--speed-trained", type=Path, help="results folder of trainings on which reduced precision is judged")
 
 

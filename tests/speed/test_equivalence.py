@@ -1,4 +1,4 @@
-"""Do the faster ways of training learn the same? ``make speed`` writes their curves to ``results/speed-training.csv``."""
+"""Do the faster ways of training learn the same? Their curves go to ``results/speed-training.csv``: ``--speed-curves``."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,9 @@ STUDY = Study(
 WAYS = {"plain": "32-true", "exact": "32-true", "mixed": "bf16-mixed"}
 
 
-def test_curves_of_three_seeds(monkeypatch):
+def test_curves_of_three_seeds(monkeypatch, pytestconfig):
+    if not pytestconfig.getoption("speed_curves"):
+        pytest.skip("takes the best part of an hour: --speed-curves")
     try:
         STUDY.data.entries("val")
     except Exception as error:

@@ -20,7 +20,7 @@ GOALS = {("s3rnet-student", "exact"): 1.5, ("s3rnet-teacher", "exact"): 1.25, ("
          ("s3rnet-teacher", "fast"): 2.5}
 PAIR = ("s3rnet-teacher", "s3rnet-student")
 OTHERS = [name for name in available("supervised") if not name.startswith("s3rnet-")]
-SIZES = {name: 64 for name in PAIR}  # LR side; the others, of which some take minutes there: 16
+SIZES = {**dict.fromkeys(PAIR, 64), "dhif-net": 8}  # LR side; the others, of which some take minutes there: 16
 reduced = pytest.mark.skipif(bool(reduced_precision(CPU)), reason="this CPU does not multiply bfloat16")
 SPEEDS = ["exact", pytest.param("fast", marks=reduced)]
 
