@@ -301,9 +301,11 @@ class Job:
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}
             return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
-                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops")}
+                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops"),
+                    "layers": source.digest("methods.speed:trainable")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]
+            parts["layers"] = source.digest("methods.speed:prepared")
         parts["scoring"] = source.digest("benchmark.evaluate:measured", "benchmark.evaluate:seen",
                                          "benchmark.evaluate:build", "methods.registry:fuse")
         return parts | {f"metric {name}": keys.digest([source.digest(metric.function), metric.takes])[:16]

@@ -39,6 +39,8 @@ FUSED = ("methods.registry", "fuse")
 # Of the registry, too, where cards and names are looked up, but for the one function through which all is fused.
 SILENT = ("methods.registry", "benchmark.store", "benchmark.machine", "benchmark.plan", "benchmark.rows", "benchmark.page",
           "benchmark.source")
+# Parts of their own, which only what runs a network has: not followed from elsewhere.
+OWN_PARTS = {("methods.speed", name) for name in ("prepared", "trainable", "speed_of")}
 _LIBRARIES = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
 
 
@@ -69,7 +71,7 @@ def digest(*roots: Root) -> str:
             seen.add(entry)
             for text, reached in _definitions(entry):
                 texts.add(text)
-                waiting += reached
+                waiting += [each for each in reached if each not in OWN_PARTS]
     return hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest()[:16]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmark import source
 from benchmark.metrics import METRICS
-from benchmark.plan import Job
+from benchmark.plan import Job, plan
 from benchmark.studies import STUDIES
 
 FILES = {
@@ -165,3 +165,16 @@ def test_harness_roots_reach_what_computes_and_spare_what_reports(root, reaches,
             waiting += [each for _, reached in source._definitions(entry) for each in reached]
     live = {":".join(entry[:2]) for entry in seen if source._definitions(entry)}
     assert set(reaches) <= live and not set(spares) & live
+
+
+def test_layers_of_networks_are_a_part_that_training_free_scores_do_not_have(monkeypatch):
+    study = STUDIES["quick"]
+    jobs = {(job.kind, job.method): job for job in plan(study, "cpu")}
+    assert "layers" not in jobs["score", "gsa"].source
+    for kind in ("score", "train"):
+        assert "layers" in jobs[kind, "s3rnet-teacher"].source
+    reached = source.digest("benchmark.evaluate:build")
+    monkeypatch.setattr(source, "OWN_PARTS", set())
+    source.digest.cache_clear()
+    assert source.digest("benchmark.evaluate:build") != reached
+    source.digest.cache_clear()
