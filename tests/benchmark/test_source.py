@@ -141,7 +141,8 @@ def test_the_spelling_is_the_same_on_every_python():
 
 def test_every_part_that_decides_a_score_is_in_it():
     trained = Job("score", STUDIES["quick"], ("s3rnet-student",), 4, split="test").source
-    assert set(trained) == {"method", "protocol", "data", "training", "layers", "scoring", *(f"metric {name}" for name in METRICS)}
+    assert set(trained) == {"method", "protocol", "data", "training", "layers", "scoring",
+                            *(f"metric {name}" for name in METRICS)}
     assert set(trained.values()) and all(len(value) == 16 for value in trained.values())
     training = Job("train", STUDIES["quick"], ("s3rnet-teacher", "s3rnet-student"), 4).source
     assert set(training) == {"method", "protocol", "data", "task", "training", "layers"}
