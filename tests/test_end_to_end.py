@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -107,6 +108,17 @@ def test_a_page_is_rendered_again_only_where_something_is_another(tiny, tmp_path
         before = len(rendered)
         assert run(tmp_path) == run(tmp_path) == 0
         assert len(rendered) == before + 1
+
+
+def test_what_a_page_is_made_of_is_the_same_in_every_process(tmp_path):
+    code = ("from dataclasses import replace; from pathlib import Path; from benchmark.page.current import made_of\n"
+            "from benchmark.studies import study\n"
+            "of = replace(study('quick'), replaced=frozenset(('methods', 'training', 'seeds', 'speed')))\n"
+            f"print(made_of(of, [], Path({str(tmp_path)!r})))")
+    root = Path(run_benchmark.__file__).parent
+    told = {subprocess.run([sys.executable, "-c", code], cwd=root, env={**os.environ, "PYTHONHASHSEED": seed}, check=True,
+                           capture_output=True, text=True).stdout for seed in ("1", "2", "3")}
+    assert len(told) == 1
 
 
 def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark import store
@@ -20,7 +21,8 @@ NAME = ".made-of"
 def made_of(study: Study, jobs: Iterable[Job], results: Path) -> str:
     """Digest of the study, the rows and state of its jobs, what every page shows beside them, and the code."""
     shown = [(name, metric.label, metric.better, metric.unit, metric.decimals) for name, metric in METRICS.items()]
-    found = hashlib.sha256(repr((study, shown, code_version()["torch"])).encode())
+    of_study = replace(study, replaced=frozenset()), sorted(study.replaced)  # the order of a set is another in each process
+    found = hashlib.sha256(repr((of_study, shown, code_version()["torch"])).encode())
     inside = [path for name in CODE for path in (ROOT / name, *sorted((ROOT / name).rglob("*")))]
     sources = [path for path in inside if path.suffix in (".py", ".html", ".css", ".js", ".json")]
     for path in (*sources, results / "fidelity.csv", results / "recorded.csv"):

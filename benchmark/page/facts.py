@@ -130,7 +130,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                            SPLIT_WORDS.get((study.dataset, split), "")) for split in study.splits),
         protocol=study.protocol.name, digest=study.protocol.digest,
         statements=(*budget_statements(budgets), *built_statements(study), *study.statements), labels=study.statements,
-        conditions=(("Data", data_words(study)), *training_conditions(study, jobs, held, trained),
+        conditions=(("Data", data_words(study)), *fusing_conditions(study), *training_conditions(study, jobs, held, trained),
                     (f"Protocol {study.protocol.name}", study.protocol.describe()), ("Devices", ", ".join(devices)),
                     ("Versions", versions(told_of))),
         cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
@@ -214,6 +214,12 @@ def built_statements(study: Study) -> list[str]:
         by = f" (trained with {', '.join(m for m in study.methods if study.recipe_of(m) and method in study.trained_with(m))})"
         words += [f"{method}{by if method in along else ''}: {differs}"] if differs else []
     return [f"Built otherwise than on the card: {'; '.join(words)}"] if words else []
+
+
+def fusing_conditions(study: Study) -> tuple[tuple[str, str], ...]:
+    """That networks were fused in reduced precision, where they were."""
+    words = "trained networks in reduced precision (speed 'fast': bfloat16 products), as the rows say one by one"
+    return (("Fusing", words),) if study.speed == "fast" else ()
 
 
 def training_conditions(study: Study, jobs: list[Job], held: Mapping[str, Held],
