@@ -55,7 +55,7 @@ class Recipe:
         ema: decay a step of the moving average of the parameters that is validated and kept in their place; None: none.
         drop_last: leave out the last images of a pass that do not fill a batch; else batches run on into the next pass.
         recompute: keep no activations inside of repeated blocks and compute them anew in the backward pass: less memory, the
-            same numbers, about a third more time.
+            same numbers, more time.
         weights: coefficients of loss terms that are not the task's own, as ``((term, coefficient), ...)``.
     """
 
