@@ -16,6 +16,7 @@ What is done for inference depends on the device alone, so that a study says one
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -29,8 +30,6 @@ from methods.registry import MethodError
 from methods.s3rnet import DFAB, HEADS, MBFN, SSAWB
 
 SPEEDS = ("exact", "fast")
-
-
 # Networks that reduced precision spoils: they run and train in full precision all the same. Each as it was measured.
 UNSTABLE = {"s2bnet": "its output errs by a tenth in bfloat16"}
 
@@ -72,15 +71,18 @@ def prepared(model: Any, speed: str, device: torch.device) -> Any:
     if device.type == "cpu" and not fast:
         replace_blocks(network, winograd.Workspace())
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    run = network.forward
-
-    def forward(*images: Tensor) -> Tensor:
-        laid_out = (image.contiguous(memory_format=torch.channels_last) for image in images)
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast):
-            return run(*laid_out).float()
-
-    network.forward = forward
+    network.forward = partial(run, network.forward, device.type, fast)
     return network
+
+
+def run(forward: Callable[..., Tensor], device: str, fast: bool, *images: Tensor) -> Tensor:
+    """A network's own ``forward`` on images laid out channels last, in the precision asked for; float32 out.
+
+    A function and no closure: a copy of a network, such as its moving average, then runs itself and not the original.
+    """
+    laid_out = (image.contiguous(memory_format=torch.channels_last) for image in images)
+    with torch.autocast(device, torch.bfloat16, enabled=fast):
+        return forward(*laid_out).float()
 
 
 def replace_blocks(module: nn.Module, workspace: winograd.Workspace) -> None:
@@ -182,7 +184,7 @@ def trainable(network: nn.Module, device: torch.device, recompute: bool = False)
         for block in repeated(network):
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     if speed_of(network, "fast") == "exact":
-        network.forward = torch.autocast(device.type, enabled=False)(network.forward)
+        network.forward = partial(run, network.forward, device.type, False)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

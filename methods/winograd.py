@@ -58,7 +58,7 @@ def _toom_cook() -> tuple[Tensor, Tensor, Tensor]:
 
 _A, _G, _B = _toom_cook()
 INPUT, OUTPUT = torch.kron(_B, _B).float(), torch.kron(_A, _A).float()  # (36, 36) and (16, 36): both axes of a tile at once
-KERNEL = torch.kron(_G, _G).float()  # (36, 9)
+KERNEL = torch.kron(_G, _G)  # (36, 9) float64
 
 
 class Grid(NamedTuple):
@@ -82,15 +82,15 @@ class Grid(NamedTuple):
             if bands == 1 else 1
         return cls(height, width, images, rows, columns, bands)
 
-    @property
-    def tiles(self) -> int:
-        """Of a strip."""
-        return self.images * self.rows * self.columns
-
     @classmethod
     def whole(cls, batch: int, height: int, width: int) -> Grid:
         """One strip for all."""
         return cls(height, width, batch, math.ceil(height / 4), math.ceil(width / 4), 1)
+
+    @property
+    def tiles(self) -> int:
+        """Of a strip."""
+        return self.images * self.rows * self.columns
 
     def strips(self, batch: int) -> int:
         """Of a batch."""
@@ -115,6 +115,11 @@ def padded(grid: Grid, batch: int, channels: int, like: Tensor) -> Tensor:
 def inside(image: Tensor, grid: Grid) -> Tensor:
     """The view (B, H, W, C) of an image with border."""
     return image[:, 1 : grid.height + 1, 1 : grid.width + 1]
+
+
+def clear_beyond(image: Tensor, grid: Grid) -> None:
+    """Make an image with border zero where an earlier image, or its own last tiles, have written beyond it."""
+    image[:, grid.height + 1 :], image[:, :, grid.width + 1 :] = 0, 0
 
 
 def transformed(image: Tensor, grid: Grid, strip: int, out: Tensor | None = None) -> Tensor:
@@ -183,13 +188,13 @@ def kernel_of(weight: Tensor) -> Tensor:
     outputs, channels = weight.shape[:2]
     taps = weight.new_zeros(9, rounded_up(outputs), channels)
     taps[:, :outputs] = weight.permute(2, 3, 0, 1).flatten(0, 1)
-    return (KERNEL @ taps.view(9, -1)).view(36, -1, channels)
+    return (KERNEL.to(taps) @ taps.view(9, -1)).view(36, -1, channels)
 
 
 def of_weight(kernel: Tensor) -> Tensor:
     """The adjoint of :func:`kernel_of`: (36, N, C) -> (N, C, 3, 3), in memory channels last."""
     _, outputs, channels = kernel.shape
-    return (KERNEL.mT @ kernel.reshape(36, -1)).view(3, 3, outputs, channels).permute(2, 3, 0, 1)
+    return (KERNEL.mT.to(kernel) @ kernel.reshape(36, -1)).view(3, 3, outputs, channels).permute(2, 3, 0, 1)
 
 
 def rounded_up(channels: int) -> int:
@@ -199,9 +204,8 @@ def rounded_up(channels: int) -> int:
 
 def packed_weight(weight: Tensor, inputs: int) -> Tensor:
     """(N, C, 3, 3) -> (36, inputs, N rounded up), ``inputs`` >= C; the new rows and columns are zero."""
-    outputs, channels = weight.shape[:2]
-    double = F.pad(weight.detach().double(), (0, 0, 0, 0, 0, inputs - channels, 0, rounded_up(outputs) - outputs))
-    return torch.einsum("ai,bj,ncij->abcn", _G, _G, double).flatten(0, 1).float().contiguous()
+    double = F.pad(weight.detach().double(), (0, 0, 0, 0, 0, inputs - weight.shape[1]))
+    return kernel_of(double).mT.float().contiguous()
 
 
 def packed_bias(layer: nn.Conv2d) -> Tensor:
@@ -301,6 +305,7 @@ class PackedDense(nn.Module):
         grid, get = Grid.of(batch, height, width), self.workspace.get
         image = get("image 0", batch, *grid.padded, rounded_up(channels))
         inside(image, grid)[..., :channels] = x.permute(0, 2, 3, 1)
+        clear_beyond(image, grid)
         features: list[Tensor] = []  # each (strips, 36, tiles, C)
         for k, (weights, bias) in enumerate(zip(self.weights, self.biases)):
             feature = get(f"feature {k}", grid.strips(batch), 36, grid.tiles * image.shape[3])
@@ -313,7 +318,7 @@ class PackedDense(nn.Module):
                 for held, weight in zip(features[1:], weights[1:]):
                     products.baddbmm_(held[strip], weight)
                 gathered(products, bias, grid, strip, image, self.slope if k + 1 < len(self.biases) else 1.0)
-            image[:, height + 1 :], image[:, :, width + 1 :] = 0, 0  # the next layer's border
+            clear_beyond(image, grid)
         return torch.add(x, inside(image, grid)[..., :channels].permute(0, 3, 1, 2), alpha=self.scale)
 
 
@@ -347,7 +352,7 @@ class Convolution(torch.autograd.Function):
             made = torch.bmm(seen[..., :held], kernels[-1].mT)[..., : len(bias)].contiguous()
             image = padded(grid, batch, len(bias), x)
             gathered(made, bias, grid, 0, image, slope if k + 1 < len(weights) else 1.0)
-            image[:, height + 1 :], image[:, :, width + 1 :] = 0, 0
+            clear_beyond(image, grid)
             if k + 1 < len(weights):
                 masks.append(inside(image, grid) < 0)
         ctx.save_for_backward(seen, *kernels, *masks)

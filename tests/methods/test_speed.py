@@ -1,5 +1,6 @@
 """Networks made fast against the networks as they are: recorded cases, gradients, what is refused."""
 
+import copy
 import json
 import operator
 from functools import reduce
@@ -119,3 +120,16 @@ def test_blocks_that_repeat_are_found_and_their_memory_is_given_back():
             network(torch.rand(1, 20, 8, 8), torch.rand(1, 4, 32, 32))
         kept.append(sum(sizes))
     assert kept[1] < kept[0] / 2
+
+
+@pytest.mark.parametrize("name", ["s3rnet-student", "s2bnet"])
+@pytest.mark.parametrize("ready", [lambda network: trainable(network, CPU, recompute=True),
+                                   lambda network: prepared(network, "exact", CPU)])
+@torch.no_grad()
+def test_a_copy_runs_its_own_parameters(name, ready):
+    network = ready(create(name, bands=24, msi_bands=4, ratio=4, **card(name).small)).eval()
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        parameter.zero_()
+    images = torch.rand(1, 24, 8, 8), torch.rand(1, 4, 32, 32)
+    assert not torch.equal(network(*images), other(*images))

@@ -51,6 +51,16 @@ def test_a_packed_dense_block_is_the_block(size):
 
 
 @torch.no_grad()
+def test_a_smaller_image_does_not_see_the_one_before():
+    torch.manual_seed(0)
+    block, workspace = DFAB(86, 43), Workspace()
+    packed = PackedDense([block.conv1, block.conv2, block.conv3, block.conv4, block.conv5], 0.2, 0.2, workspace)
+    packed(torch.randn(1, 86, 32, 32))
+    x = torch.randn(1, 86, 30, 29)  # of as many tiles
+    assert relative(packed(x), block(x)) < 2e-6
+
+
+@torch.no_grad()
 def test_a_dense_block_of_a_large_image_is_computed_in_slabs(monkeypatch):
     torch.manual_seed(0)
     block, x = DFAB(48, 24), torch.randn(1, 48, 200, 20)

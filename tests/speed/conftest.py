@@ -1,7 +1,7 @@
 """``make speed``: every figure a ratio to a yardstick that is timed in the same run, one call of each in turn.
 
-The rows go to ``results/speed.csv`` (``--speed-csv FILE``), one a pair. Nothing is asserted about them: whether a goal was
-reached is for the table to say, on whatever machine it was measured.
+The rows go to ``results/speed.csv`` (``--speed-csv FILE``), one a pair. A suite asserts that both compute the same, never
+how long it takes: whether a goal was reached is for the table to say, on whatever machine it was measured.
 """
 
 import csv

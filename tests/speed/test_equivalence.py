@@ -45,3 +45,6 @@ def test_curves_of_three_seeds(monkeypatch, pytestconfig):
             last = [f"{row['method']} {row['value']:.3f}" for row in found[-2:]]
             print(way, seed, last, f"{training.progress.seconds:.0f} s")
             rows.write(Path("results/speed-training.csv"), found)
+    first, last = ({(row["way"], row["seed"], row["method"]): row["value"] for row in found if row["step"] == step}
+                   for step in (50, 300))
+    assert len(last) == len(first) and all(last[key] > first[key] for key in first)  # how alike, the page says

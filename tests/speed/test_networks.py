@@ -82,6 +82,7 @@ def test_inference(paired, pytestconfig, name, speed):
     expected = start()
     torch.manual_seed(1)
     difference = float((fuse(ready, *pair) - expected).abs().max() / expected.abs().max())
+    assert difference < (1e-5 if speed == "exact" else 0.1)
     loss, words = loss_of(name, pytestconfig.getoption("speed_trained")) if speed == "fast" else ("", "")
     paired(start, lambda: fuse(ready, *pair), rounds=5 if name in PAIR else 3, what="inference", subject=name, variant=speed,
            size=f"LR {side} -> HR {4 * side}, batch 1", goal=GOALS.get((name, speed), 1.3 if speed == "exact" else ""),
@@ -95,10 +96,12 @@ def test_compiled_student(paired):
     compiled = torch.compile(network("s3rnet-student", 64).to(memory_format=torch.channels_last))
     laid_out = [image.contiguous(memory_format=torch.channels_last) for image in inputs]
     start = time.perf_counter()
-    compiled(*laid_out)
+    image = compiled(*laid_out)
+    compile_seconds = time.perf_counter() - start
+    assert torch.allclose(image, yardstick.s3rnet(plain, *inputs)[0], atol=1e-5)
     paired(lambda: yardstick.s3rnet(plain, *inputs), lambda: compiled(*laid_out), rounds=3, what="inference",
            subject="s3rnet-student", variant="torch.compile, not used", size="LR 64 -> HR 256, batch 1",
-           compile_seconds=time.perf_counter() - start, note="channels last, full precision")
+           compile_seconds=compile_seconds, note="channels last, full precision")
 
 
 @pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-mixed", marks=reduced)])
@@ -118,8 +121,13 @@ def test_training_of_the_pair(paired, batch, precision):
         optimizer.zero_grad()
         terms["loss"].backward()
         optimizer.step()
+        return terms[f"{PAIR[1]}/loss"].item()
 
-    paired(lambda: yardstick.distillation_step(*plain, optimizers, lr_hsi * 2 - 1, hr_msi * 2 - 1, reference * 2 - 1), ours,
+    def theirs():
+        return yardstick.distillation_step(*plain, optimizers, lr_hsi * 2 - 1, hr_msi * 2 - 1, reference * 2 - 1)
+
+    assert ours() == pytest.approx(theirs(), rel=1e-5 if precision == "32-true" else 1e-2)
+    paired(theirs, ours,
            rounds=5, what="training", subject="S3RNet pair", variant=precision, size=f"{batch} crops of HR 32",
            goal=1.3 if precision == "32-true" else 2.2)
 
@@ -134,9 +142,13 @@ def test_training_with_large_crops(paired, precision):
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 image = run(model)
             model.zero_grad()
-            (image - reference).abs().mean().backward()
+            loss = (image - reference).abs().mean()
+            loss.backward()
+            return loss.item()
         return once
 
-    paired(step(plain, lambda model: yardstick.s3rnet(model, lr_hsi, hr_msi)[0], False),
-           step(ours, lambda model: model(lr_hsi, hr_msi), precision == "bf16-mixed"), rounds=5, what="training",
+    theirs = step(plain, lambda model: yardstick.s3rnet(model, lr_hsi, hr_msi)[0], False)
+    ours = step(ours, lambda model: model(lr_hsi, hr_msi), precision == "bf16-mixed")
+    assert ours() == pytest.approx(theirs(), rel=1e-5 if precision == "32-true" else 1e-2)
+    paired(theirs, ours, rounds=5, what="training",
            subject="s3rnet-student", variant=precision, size="2 crops of HR 64, without the optimizer")
