@@ -21,6 +21,7 @@ from benchmark.plan import Job
 from benchmark.protocol import Observation
 from datasets import Scene, SceneError
 from methods import create, fuse
+from methods.registry import tell
 from methods.speed import prepared, speed_of
 
 
@@ -63,6 +64,7 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
         reference, observation = seen(job, entry)
         if model is None or weights is None:  # a model-based method is told the responses of each image
             model = build(job, reference.bands, observation, weights, device)
+        tell(model, observation.told)
         values, seconds = measured(model, reference, observation, study.protocol.ratio, device)
         finite = not any(math.isnan(value) for value in values.values())
         yield {

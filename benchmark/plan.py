@@ -235,7 +235,7 @@ class Job:
     @property
     def label(self) -> str:
         """The cell in words."""
-        words = [self.kind, "+".join(self.methods), f"msi{self.msi_bands}"]
+        words = [self.kind, "+".join(self.methods), f"msi{self.msi_bands}" if self.msi_bands else "any-msi"]
         if self.kind == "cost":
             return " ".join([*words, f"at LR {self.study.cost_lr_size}", self.device])
         words += [self.study.dataset, f"seed{self.seed}"]
@@ -254,7 +254,9 @@ class Job:
         """The training this score needs; None for training-free methods."""
         if self.kind != "score" or not self.study.stages_of(self.method):
             return None
-        return Job("train", self.study, self.study.trained_with(self.method), self.msi_bands, self.seed)
+        # One training with varied sensors serves any number of MSI bands.
+        varied = any(stage.vary for stage in self.study.stages_of(self.method))
+        return Job("train", self.study, self.study.trained_with(self.method), 0 if varied else self.msi_bands, self.seed)
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -301,7 +303,8 @@ class Job:
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}
             return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
-                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops"),
+                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops",
+                                              *(["benchmark.varied:Varied"] if self.msi_bands == 0 else [])),
                             "layers": source.digest("methods.speed:trainable")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.plan import Label, PlanError, Study
-from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise, shifted
 from methods import available, card
 from methods.registry import Recipe, near
 
@@ -65,6 +65,12 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 TITLES = {"loss": "Loss coefficients of S3RNet (Table III, Figure 11)", "depth": "Depths of S3RNet's student (Table IV)",
           "fusion": "Fusion of S3RNet's branches (Figure 12)"}
+
+# Our own network: what is varied of it and of its training, each with a fifth of the steps, against the same without it.
+SUBSPACE = "s3rnet-subspace@train=and-procedural"
+VARIANTS = ("anchor_of=bicubic", "whiten=False", "noise_aware=False", "learned=plain,width=32", "components=4", "components=8",
+            "components=16", "stages=1", "stages=2", "stages=5", "recipe=fixed-sensor", "recipe=fixed-noise",
+            "recipe=fixed-misregistration")
 
 STUDIES: dict[str, Study] = {}
 
@@ -207,6 +213,32 @@ for _study in (
         scenarios=(CLEAN, *(noise("both", snr_db) for snr_db in SNR_DB)) if what == "fusion" else (CLEAN, noise("both", 25)),
         **settings,
     ) for what in ABLATIONS for scale, settings in SCALES.items()),
+    Study(
+        name="unseen-flights",
+        title="Scenes of flights that nobody trained on",
+        methods=("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind", SUBSPACE),
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=(*ROBUSTNESS, shifted(1)),
+        seeds=(0, 1, 2),
+        cost_lr_size=24,
+        labels=(Label("s3rnet-subspace was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; it "
+                      "and the methods without -blind are told the responses", ("methods",)),),
+    ),
+    Study(
+        name="ablation-subspace",
+        title="What each part of s3rnet-subspace is worth",
+        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
+                 "s3rnet-subspace-teacher@train=and-procedural,recipe=hokd", "s3rnet-subspace@train=and-procedural,recipe=hokd"),
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=(CLEAN, noise("lr_hsi", 35), noise("both", 30), shifted(1)),
+        training={"steps": 1200},
+        cost_lr_size=24,
+        labels=(Label("Each variant was trained for a fifth of the steps of the entry, once", ("training", "seeds")),),
+    ),
     Study(
         name="leak",
         title="What a split that mixes the tiles of a flight is worth",

@@ -28,8 +28,10 @@ from benchmark import metrics, store
 from benchmark.crops import Crops
 from benchmark.machine import random_state, restore_random_state
 from benchmark.plan import Job
+from benchmark.varied import Varied, validated
 from methods import create, fuse
-from methods.registry import Recipe
+from methods.registry import Recipe, tell
+from methods.responses import Told
 from methods.speed import trainable
 
 SAVE_SECONDS = 120  # between two checkpoints
@@ -67,16 +69,19 @@ class Training:
         self.fabric, self.stages = fabric, job.study.stages_of(job.method)
         self.job, self.progress = job, Progress()
         protocol = job.study.protocol
-        self.validation = []
+        self.crops_of = Varied if self.stages[0].vary else Crops
+        self.validation: list[tuple[Tensor, Tensor, Tensor, Told]] = []
         for scene in job.study.data.load("val"):
-            reference, seen = protocol.look(scene, job.msi_bands)
-            self.validation.append((seen.lr_hsi, seen.hr_msi, reference.cube))
+            looks = validated(scene, protocol) if self.stages[0].vary else [protocol.look(scene, job.msi_bands)]
+            self.validation += [(seen.lr_hsi, seen.hr_msi, reference.cube, seen.told) for reference, seen in looks]
         torch.manual_seed(job.seed)
         bands = self.validation[0][2].shape[0]
         self.models: dict[str, nn.Module] = {
             name: trainable(create(name, bands=bands, msi_bands=job.msi_bands, ratio=protocol.ratio,
                                    **job.study.arguments_of(label)), fabric.device, self.stages[0].recompute)
             for name, label in zip(job.names, job.methods)}
+        for model in self.models.values():
+            tell(model, self.validation[0][3])
         task = self.stages[0].task(self.models, self.stages[0])
         self.groups_of, self.begin_task = task.parameter_groups, task.begin
         self.task = fabric.setup_module(task)
@@ -119,7 +124,7 @@ class Training:
 
         Counted in pixels, a step as three passes over its crops, so that the schedule does not follow the machine's load.
         """
-        seen = sum(reference.shape[-2] * reference.shape[-1] for _, _, reference in self.validation)
+        seen = sum(reference.shape[-2] * reference.shape[-1] for _, _, reference, _ in self.validation)
         trained = 3 * self.recipe.batch * self.recipe.crop**2 * self.epoch_steps
         return max(1, math.ceil(seen / (VALIDATION_SHARE * trained)))
 
@@ -133,7 +138,7 @@ class Training:
         if self.begun == self.progress.stage:  # by `restore`
             return
         recipe = self.recipe
-        self.crops = Crops(self.job, recipe)
+        self.crops = self.crops_of(self.job, recipe)
         self.begin_task(recipe)
         groups = parameter_groups(self.groups_of(), recipe)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
@@ -206,8 +211,10 @@ class Training:
     def validate(self, name: str) -> dict[str, float]:
         """Mean PSNR and SAM of a network over the validation images."""
         device, scores = self.fabric.device, []
-        for images in self.validation:
-            estimate = fuse(self.evaluated(name), *(image[None].to(device, copy=True) for image in images))[0].cpu()
+        model = self.evaluated(name)
+        for *images, told in self.validation:
+            tell(model, told)
+            estimate = fuse(model, *(image[None].to(device, copy=True) for image in images))[0].cpu()
             scores.append((metrics.psnr(estimate, images[2]).item(), metrics.sam(estimate, images[2]).item()))
         psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
         return {"val_psnr_db": psnr_db, "val_sam_deg": sam_deg}

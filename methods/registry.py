@@ -20,6 +20,7 @@ FAMILIES = ("classical", "unsupervised", "supervised")
 FIDELITIES = ("release", "described", "reference")
 TOLD = ("known", "blind")
 RESERVED = ("recipe", "train")  # keys of a variant that say how it is trained
+VARIED = ("bands", "gain", "sensor", "psf", "ratio", "noise", "misregistration")  # what a recipe may draw anew for each crop
 STANDARD = ("bands", "msi_bands", "ratio", "psf", "srf", "phase")  # what every method may be told
 
 
@@ -57,6 +58,8 @@ class Recipe:
         recompute: keep no activations inside of repeated blocks and compute them anew in the backward pass: less memory, the
             same numbers, more time.
         weights: coefficients of loss terms that are not the task's own, as ``((term, coefficient), ...)``.
+        vary: what of each crop is drawn anew, any of :data:`VARIED`: the network is told the responses of each and one
+            training serves any number of MSI bands (:mod:`benchmark.varied`); empty: all as the protocol says.
     """
 
     # What stands in every key, as committed rows have it; a field that came later is left out while at its default.
@@ -84,6 +87,7 @@ class Recipe:
     drop_last: bool = False
     recompute: bool = False
     weights: tuple[tuple[str, float], ...] = ()
+    vary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -285,6 +289,12 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
         raise MethodError(f"method '{method.name}' built with {chosen}: whether it looks at the reference must be on its card "
                           f"(oracle={method.oracle}); oracles are: {', '.join(n for n, m in _METHODS.items() if m.oracle)}")
     return model
+
+
+def tell(model: Any, responses: Any) -> None:
+    """Tell a network the responses of the images to come, if it is one that takes them: one with an attribute ``told``."""
+    if hasattr(model, "told"):
+        model.told = responses
 
 
 def told(label: str, arguments: Mapping[str, Any] | None = None) -> str:
