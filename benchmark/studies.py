@@ -223,14 +223,14 @@ for _study in (
         scenarios=(*ROBUSTNESS, shifted(1)),
         seeds=(0, 1, 2),
         cost_lr_size=24,
-        labels=(Label("s3rnet-subspace was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; it "
-                      "and the methods without -blind are told the responses", ("methods",)),),
+        labels=(Label("s3rnet-subspace was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; "
+                      "it and the methods without -blind are told the responses", ("methods",)),),
     ),
     Study(
         name="ablation-subspace",
         title="What each part of s3rnet-subspace is worth",
         methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
-                 "s3rnet-subspace-teacher@train=and-procedural,recipe=hokd", "s3rnet-subspace@train=and-procedural,recipe=hokd"),
+                 *(f"s3rnet-subspace{role}@train=and-procedural,recipe=hokd" for role in ("-teacher", ""))),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),

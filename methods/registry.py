@@ -151,7 +151,8 @@ class Traits:
             published state dict may or may not hold them.
         oracle: it is called with the reference HR-HSI as a third image.
         size: parameters that a method optimised for each image fits; None where nothing is fitted.
-        network: ``network((h, w))``: the network that it optimises for an LR-HSI of that size, to be counted.
+        network: ``network((h, w))``: the network that it optimises for an LR-HSI of that size, or that is a part of it, to be
+            counted.
     """
 
     unused: tuple[str, ...] = ()

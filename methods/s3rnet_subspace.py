@@ -271,6 +271,10 @@ class S3RNetSubspace(nn.Module):
         images, features, anchors = zip(*(self.one(y, z, told) for y, z in zip(lr_hsi, hr_msi, strict=True)))
         return torch.stack(images), torch.cat(features), torch.stack(anchors)
 
+    def network(self, size: tuple[int, int]) -> nn.Module:
+        """The learned part, of images of any bands, to be counted: what the observation model does is no layer."""
+        return Learned(self.stages, self.components)
+
     def one(self, y: Tensor, z: Tensor, told: Told | None) -> tuple[Tensor, Tensor, Tensor]:
         """Of one pair (bands, h, w), (msi_bands, H, W)."""
         seen = view(y.float(), z.float(), told, self.components, self.anchor, self.whiten, self.estimator)
@@ -282,6 +286,23 @@ class S3RNetSubspace(nn.Module):
             weight = (PACE * (self.weight[number] + (self.weight_by_level[number] * seen.levels[-2:]).sum(1))).exp()
             d = consistent(d + v[0].contiguous(), weight, seen)
         return seen.anchor + torch.einsum("bk,kxy->bxy", seen.axes, d), features, seen.anchor
+
+
+class Learned(nn.Module):
+    """The stages one after the other, on components of nothing."""
+
+    def __init__(self, stages: nn.ModuleList, components: int) -> None:
+        super().__init__()
+        self.stages, self.components = stages, components
+
+    def forward(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
+        """(1, bands, h, w), (1, msi_bands, H, W) -> (1, K, H, W)."""
+        low = lr_hsi.new_zeros(1, self.components, *lr_hsi.shape[2:])
+        high = hr_msi.new_zeros(1, 2 * self.components, *hr_msi.shape[2:])
+        found = high[:, : self.components]
+        for stage in self.stages:
+            found = found + stage(low, high, low.new_zeros(self.components + 2))[0]
+        return found
 
 
 class Corrected(Task):
