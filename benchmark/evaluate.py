@@ -104,8 +104,7 @@ def build(job: Job, bands: int, observation: Observation, weights: Path | None, 
         prefix = f"{job.names[0]}/"
         own = {key.removeprefix(prefix): value for key, value in load_file(weights).items() if key.startswith(prefix)}
         model.load_state_dict(own)
-        model = prepared(model, job.study.speed, device)
-    return model
+    return prepared(model, job.study.speed, device)
 
 
 def measured(model: Any, reference: Scene, observation: Observation, ratio: int,

@@ -23,8 +23,9 @@ from benchmark.machine import code_version, timed
 from benchmark.no_reference import judge
 from datasets import SceneError
 from datasets.io import read_all, read_native
-from methods import create, fuse
+from methods import card, create, fuse, weights
 from methods.estimation import ESTIMATORS
+from methods.registry import split_label
 from methods.responses import Told, gaussian_decimate
 
 RGB_NM = (650.0, 550.0, 450.0)
@@ -132,10 +133,13 @@ def fuse_pair(pair: Pair, methods: Sequence[str], told: Told | None = None) -> I
         told: for the methods that take it.
     """
     for name in methods:
+        its = card(name)
+        if its.recipes and "weights" not in split_label(name)[1]:
+            there = f", such as {its.name}@weights=shipped" if its.name in weights.shipped() else ""
+            raise SceneError(f"method '{name}' must be trained first; take one of the families classical or unsupervised, or "
+                             f"give its parameters by weights=FILE{there}")
         model = create(name, bands=len(pair.lr_hsi), msi_bands=len(pair.hr_msi), ratio=pair.ratio,
                        **(told._asdict() if told else {}))
-        if isinstance(model, torch.nn.Module):
-            raise SceneError(f"method '{name}' must be trained first; take one of the families classical or unsupervised")
         estimate, seconds = timed(partial(fuse, model, pair.lr_hsi[None].clone(), pair.hr_msi[None].clone()))
         figures = judge(estimate[0], pair.lr_hsi, pair.hr_msi)
         if pair.measured is not None:

@@ -19,6 +19,7 @@ from benchmark.metrics import METRICS
 from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from benchmark.rows import SCHEMA
 from datasets.scene import Dataset, Scene
+from methods import weights
 from methods.registry import RESERVED, MethodError, Recipe, card, split_label
 from methods.speed import SPEEDS
 
@@ -130,7 +131,7 @@ class Study:
             MethodError: no recipe of that name.
         """
         recipes = card(label).recipes
-        if not recipes:
+        if not recipes or "weights" in split_label(label)[1]:  # parameters in the place of a training
             return ()
         name = str(split_label(label)[1].get("recipe", "")) or self.recipe or next(iter(recipes))
         if name not in recipes:
@@ -258,6 +259,12 @@ class Job:
         varied = any(stage.vary for stage in self.study.stages_of(self.method))
         return Job("train", self.study, self.study.trained_with(self.method), 0 if varied else self.msi_bands, self.seed)
 
+    @property
+    def weights(self) -> dict[str, str]:
+        """Checksums of the parameters that variants name by ``weights=``."""
+        named = {name: split_label(label)[1].get("weights") for name, label in zip(self.names, self.methods)}
+        return {name: weights.about(name, str(word)).sha256 for name, word in named.items() if word}
+
     @cached_property
     def inputs(self) -> dict[str, Any]:
         """What decides the numbers, as JSON values. Not in it: time, host, versions, git revision."""
@@ -269,6 +276,7 @@ class Job:
             "msi_bands": self.msi_bands,
             "protocol": study.protocol.digest,
         }
+        words |= {"weights": files} if (files := self.weights) else {}
         fused = {"speed": study.speed} if study.speed != "exact" else {}
         if self.kind == "cost":
             if study.protocol.bands != "aviris-172":  # the band count is then the scenes'
@@ -293,7 +301,10 @@ class Job:
     def source(self) -> dict[str, str]:
         """Digests of the code that decides the numbers, by part; another one of a part makes the job stale."""
         cards = [card(name) for name in self.names]
-        method = [source.digest(each.build) for each in cards]
+        anchors = [split_label(label)[1].get("anchor") for label in self.methods]
+        method = [source.digest(each.build) for each in cards] + [
+            digest for anchor in anchors if anchor
+            for digest in (source.digest("methods.anchored:Anchored"), source.digest(card(str(anchor)).build))]
         parts = {"method": keys.digest([method, [each.input_range for each in cards]])[:16]}
         if self.kind == "cost":
             return parts | {"counting": source.digest("benchmark.complexity:cost")}

@@ -19,17 +19,16 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from benchmark import metrics, store
 from benchmark.crops import Crops
-from benchmark.machine import random_state, restore_random_state
+from benchmark.machine import code_version, random_state, restore_random_state
 from benchmark.plan import Job
 from benchmark.varied import Varied, validated
-from methods import create, fuse
+from methods import create, fuse, weights
 from methods.registry import Recipe, tell
 from methods.responses import Told
 from methods.speed import trainable
@@ -332,10 +331,20 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
     rows, parameters = training.summary(), training.parameters()  # a training that fails leaves no parameters to score
     with store.writing(place, "--results"):
         temporary = place / f"model.safetensors.{os.getpid()}.tmp"
-        save_file(parameters, temporary)
+        weights.save(temporary, parameters, abouts(job))
         os.replace(temporary, place / "model.safetensors")
         checkpoint.unlink(missing_ok=True)
     return rows
+
+
+def abouts(job: Job) -> list[weights.About]:
+    """What the parameters of a training are good for, a method each."""
+    study, version = job.study, code_version()
+    any_sensor = job.msi_bands == 0
+    bands = 0 if any_sensor else study.protocol.select(study.data.scene(study.data.entries("val")[0])).bands
+    return [weights.About(name, study.arguments_of(label), bands, job.msi_bands, 0 if any_sensor else study.protocol.ratio,
+                          study.protocol.describe(), study.dataset, job.key, f"{version['revision']}")
+            for name, label in zip(job.names, job.methods)]
 
 
 def parameter_groups(groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:
