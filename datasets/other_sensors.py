@@ -14,7 +14,7 @@ from: they are nominal, evenly spaced over 430 to 860 nm and 401 to 889 nm.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,7 +101,7 @@ class OtherSensors(Dataset):
         rng, native = np.random.default_rng(0), {}
         for name, file in cls.scenes.items():
             cube = rng.integers(0, 6000, (*((512, 512) if file.corners else (28, 40)), 3)).astype(np.uint16)
-            words = {} if file.sensor == "pavia" else {"wavelength_nm": np.linspace(*_ENDS_NM[file.sensor], 3)}
+            words: dict[str, Any] = {} if file.sensor == "pavia" else {"wavelength_nm": np.linspace(*_ENDS_NM[file.sensor], 3)}
             np.savez(folder / f"{name}.npz", cube=cube, **words)
             native[name] = cube.transpose(2, 0, 1)
         scenes = {name: file._replace(sha256=file_digest(folder / f"{name}.npz")) for name, file in cls.scenes.items()}
