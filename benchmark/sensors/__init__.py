@@ -80,7 +80,7 @@ def response(sensor: Sensor, wavelengths: np.ndarray, msi_bands: int | None = No
     fed = [band for band in bands if seen[band.name] >= FED]
     if not fed:
         raise SceneError(f"{_name(sensor)}: the scene ({_range(wavelengths)}) feeds none of its {len(bands)} bands: "
-                         f"{_percent(seen)} of them lie inside; {OTHER}")
+                         f"inside it lie {_percent(seen)}; {OTHER}")
     if msi_bands not in (None, len(fed)):
         left = {name: share for name, share in seen.items() if share < FED}
         raise SceneError(f"{_name(sensor)}: the scene ({_range(wavelengths)}) feeds {len(fed)} of its {len(bands)} bands, not "
@@ -189,7 +189,10 @@ def _range(wavelengths: np.ndarray) -> str:
 
 
 def _percent(seen: Mapping[str, float]) -> str:
-    return ", ".join(f"{math.floor(100 * share)} % of band {name}" for name, share in seen.items())
+    held: dict[int, list[str]] = {}
+    for name, share in seen.items():
+        held.setdefault(math.floor(100 * share), []).append(name)
+    return "; ".join(f"{share} % of band{'s' * (len(names) > 1)} {', '.join(names)}" for share, names in held.items())
 
 
 # ----------------------------------------------------------------------------------------------------------------- files

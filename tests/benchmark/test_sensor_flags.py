@@ -1,13 +1,17 @@
 """The flags that describe the two sensors, from words to the study's protocol, and studies whose splits have other sensors."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import run_benchmark
+from benchmark.page.section import Facts, Rows, Split, sections
 from benchmark.plan import Job, PlanError, plan
 from benchmark.protocol import CLEAN, PAPER
+from benchmark.rows import SCORE
 from benchmark.sensors import SENSORS, bands_of_file
 from benchmark.studies import STUDIES
 from datasets.scene import SceneError
@@ -175,6 +179,24 @@ def test_a_sensor_that_splits_feed_differently_has_its_bands_by_split(monkeypatc
             if job.kind == "score"} == {("test-cave", 5), ("test-pavia", 5), ("test-samson", 7)}
 
 
+def test_a_page_holds_splits_of_several_sensors_apart():
+    columns = {**dict.fromkeys(SCORE, 0), "dataset": "other-sensors", "method": "gsa", "scenario": "clean", "snr_db": np.inf,
+               "noise_target": "none", "seed": 0, "status": "ok", "stale": "", "device": "cpu"}
+    rows = Rows(scores=pd.DataFrame([
+        columns | {"split": "test-cave", "image": "a", "msi_bands": 3, "protocol": "p3", "psnr_db": 30.0},
+        columns | {"split": "test-pavia", "image": "b", "msi_bands": 4, "protocol": "p4", "psnr_db": 40.0}]))
+    splits = (Split("other-sensors", "test-cave", ("a",), "", "p3", (3,)),
+              Split("other-sensors", "test-pavia", ("b",), "", "p4", (4,)))
+    facts = Facts("s", "t", ("gsa",), (3, 4), (CLEAN,), splits, {"gsa": (0,)}, "paper", "p3 p4")
+    _, (cave, pavia) = sections(facts, rows)
+    assert cave.score(CLEAN, 3, "gsa", "psnr_db").value == 30 and pavia.score(CLEAN, 4, "gsa", "psnr_db").value == 40
+    assert "protocol paper p3;" in cave.conditions() and "protocol paper p4;" in pavia.conditions()
+    hole = cave.score(CLEAN, 4, "gsa", "psnr_db")
+    assert math.isnan(hole.value) and hole.notes == ("this split is seen by a sensor of another band count",)
+    with pytest.raises(ValueError, match="do not belong"):
+        sections(replace(facts, splits=(replace(splits[0], digest="p4"), splits[1])), rows)
+
+
 def test_list_names_every_sensor_with_its_bands(capsys):
     assert run_benchmark.main(["list"]) == 0
     told = capsys.readouterr().out
@@ -187,10 +209,11 @@ def test_a_run_with_all_of_it_scores_and_tells_what_is_left_out(tmp_path, capsys
     """Another ratio, PSF, phase and sensor, through to rows and a page; the bands that the scenes cannot feed are told."""
     assert run_benchmark.main([
         "run", "--profile", "quick", "--methods", "bicubic", "gsa", "subspace-ridge", "--msi-sensor", "landsat8-oli",
-        "--ratio", "3", "--phase", "2", "--psf", "gaussian:1.5", "--device", "cpu", "--study", "mine", "--data-option", "size=48", "test=1",
+        "--ratio", "3", "--phase", "2", "--psf", "gaussian:1.5", "--device", "cpu", "--study", "mine",
+        "--data-option", "size=48", "test=1",
         "--hr-size", "48", "--results", str(tmp_path / "results"), "--reports", str(tmp_path / "reports")]) == 0
     told = capsys.readouterr()
-    assert "landsat8-oli has 5 of its 8 bands; left out" in told.err and "of band 1," in told.err
+    assert "landsat8-oli has 5 of its 8 bands; left out" in told.err and "% of band" in told.err
     rows = [line for path in (tmp_path / "results").glob("*/score-*/rows.csv") for line in path.read_text().splitlines()[1:]]
     assert len(rows) == 3 * 7 and all(",5,3," in line for line in rows)
     page = (tmp_path / "reports/mine/index.html").read_text()
