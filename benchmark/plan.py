@@ -18,6 +18,7 @@ from benchmark import keys, source
 from benchmark.metrics import METRICS
 from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from benchmark.rows import SCHEMA
+from benchmark.sensors import Sensor
 from datasets.scene import Dataset, Scene
 from methods import weights
 from methods.registry import RESERVED, MethodError, Recipe, card, split_label
@@ -54,6 +55,8 @@ class Study:
         splits: held-out splits, each told apart in every table.
         msi_bands: MSI band counts.
         protocol: the degradation shared by all rows.
+        sensors: by split, an MSI sensor that its scenes are seen by in place of the protocol's, and its band count there, one
+            of ``msi_bands``: scenes of several hyperspectral sensors feed different ones (see :meth:`at`).
         scenarios: columns of the robustness tables; the clean one first.
         seeds: of training; training-free methods run once.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
@@ -76,6 +79,7 @@ class Study:
     splits: tuple[str, ...] = ("test",)
     msi_bands: tuple[int, ...] = (4, 6)
     protocol: Protocol = PAPER
+    sensors: Mapping[str, tuple[Sensor, int]] = field(default_factory=dict)
     scenarios: tuple[Scenario, ...] = (CLEAN,)
     seeds: tuple[int, ...] = (0,)
     recipe: str = ""
@@ -110,6 +114,20 @@ class Study:
     def data(self) -> Dataset:
         """The dataset; building it reads no cube."""
         return datasets.get(self.dataset, **self.dataset_options)
+
+    def at(self, split: str) -> Study:
+        """This study on one split: with the split's own sensor and band count where it has one; the same object each time."""
+        return self._parts.get(split, self)
+
+    @cached_property
+    def _parts(self) -> dict[str, Study]:
+        """By split that has a sensor of its own: the study on it alone, over the same data, so that scenes are read once."""
+        parts = {}
+        for split, (sensor, msi_bands) in self.sensors.items():
+            part = parts[split] = replace(self, protocol=replace(self.protocol, srf=sensor), splits=(split,),
+                                          msi_bands=tuple(bands for bands in self.msi_bands if bands == msi_bands))
+            part.__dict__["data"] = self.data
+        return parts
 
     @property
     def statements(self) -> tuple[str, ...]:
@@ -281,6 +299,8 @@ class Job:
         if self.kind == "cost":
             if study.protocol.bands != "aviris-172":  # the band count is then the scenes'
                 words["data"] = study.data.digest()
+            if study.sensors:  # and differs between splits
+                words["split"] = study.splits[0]
             return words | fused | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
@@ -357,13 +377,16 @@ def _scores(study: Study) -> Iterator[Job]:
             for method in study.methods:
                 for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
                     for split in study.splits:
-                        yield Job("score", study.trained_on(method), (method,), msi_bands, seed, split, scenario)
+                        if msi_bands in study.at(split).msi_bands:
+                            yield Job("score", study.at(split).trained_on(method), (method,), msi_bands, seed, split, scenario)
 
 
 def _costs(study: Study, device: str) -> Iterator[Job]:
+    """Where splits have sensors of their own: on the first split with that band count."""
     for msi_bands in study.msi_bands:
-        for method in study.methods:
-            yield Job("cost", study, (method,), msi_bands, device=device)
+        parts = [part for part in map(study.at, study.splits) if msi_bands in part.msi_bands]
+        for part, method in ((part, method) for part in parts[:1] for method in study.methods):
+            yield Job("cost", part, (method,), msi_bands, device=device)
 
 
 def shard(jobs: Iterable[Job], text: str) -> list[Job]:

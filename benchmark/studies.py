@@ -180,6 +180,23 @@ for _study in (
         labels=(Label("Known: told the PSF and SRF of the protocol; blind: not"),),
     ),
     Study(
+        name="other-sensors",
+        title="Training-free methods on scenes of other sensors",
+        methods=tuple(available("classical")),
+        dataset="other-sensors",
+        splits=("test-cave", "test-pavia", "test-samson"),
+        msi_bands=(3, 4),
+        protocol=replace(PAPER, hr_size=96, bands="all"),
+        sensors={"test-cave": ("nikon-d700", 3), "test-pavia": ("ikonos", 4), "test-samson": ("quickbird-2", 4)},
+        scenarios=(CLEAN, noise("lr_hsi", 35)),
+        cost_lr_size=24,
+        labels=(
+            Label("Known: told the PSF and SRF of the protocol; blind: not"),
+            Label("CAVE is seen by a Nikon D700 (3 bands), Pavia Centre by IKONOS, Samson by QuickBird-2 (4 bands each): "
+                  "measured responses, at nominal wavelengths of Pavia Centre and Samson", ("sensors", "dataset")),
+        ),
+    ),
+    Study(
         name="unsupervised",
         title="Optimised for each image, without a reference",
         methods=("bicubic", "gsa", *available("unsupervised")),
