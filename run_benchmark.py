@@ -6,6 +6,7 @@ python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py refresh --profile aviris
 python run_benchmark.py claims --study aviris
+python run_benchmark.py weights --profile unseen-flights --methods METHOD --to FILE
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
@@ -36,11 +37,12 @@ import methods
 from benchmark import keys, store
 from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
-from benchmark.plan import BUDGET, PlanError, Study, plan, shard
+from benchmark.plan import BUDGET, Job, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.rows import write as write_rows
 from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
 from benchmark.studies import STUDIES, load_file, study
+from methods import weights
 from datasets.aviris_bands import KEPT_172, centers_nm
 from methods.estimation import ESTIMATORS
 from methods.speed import SPEEDS, reduced_precision
@@ -88,7 +90,9 @@ def arguments() -> argparse.ArgumentParser:
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
     claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
-    for command in (run, report, complexity, fresh, claims):
+    stored = commands.add_parser("weights", help="write the parameters that a study trained to one file, in half precision")
+    stored.add_argument("--to", type=Path, required=True, metavar="FILE", help="receives them; weights=FILE uses them")
+    for command in (run, report, complexity, fresh, claims, stored):
         add = command.add_argument
         add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
         add("--study", metavar="NAME", help="name of the report, if not the profile's")
@@ -256,6 +260,10 @@ def show_list(_: argparse.Namespace) -> int:
             card = methods.card(name)
             recipes = f"; recipes: {', '.join(card.recipes)}" if card.recipes else ""
             print(f"{family:13} {name:24} {card.fidelity:10} {card.paper}{recipes}")
+            if name in weights.shipped():
+                held = weights.about(name, "shipped")
+                print(f"{'':38} weights=shipped: trained on {held.dataset}, training {held.key[:12]} of revision "
+                      f"{held.revision[:12]}, sha256 {held.sha256[:12]}")
     print(f"\ndatasets      {', '.join(datasets.names())}\nprotocols")
     for protocol in PROTOCOLS.values():
         print(f"  {protocol.describe()}")
@@ -359,6 +367,23 @@ def estimate_responses(args: argparse.Namespace) -> int:
     return 0
 
 
+def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int:
+    """Write what the first training of a plan left, in half precision."""
+    trained = next((job for job in jobs if job.kind == "train"), None)
+    if trained is None:
+        raise PlanError(f"study '{chosen.name}' trains nothing; name a method that is trained (--methods)")
+    held = store.held(root, trained)
+    source = store.folder(root, trained) / "model.safetensors"
+    if held.state != "done" or not source.is_file():
+        raise PlanError(f"{trained.label} is {held.state}" + ("" if source.is_file() else ", its parameters are not here")
+                        + ": run the study first")
+    with store.writing(path, "--to"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights.convert(source, path, trained.names)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {trained.label}, key {trained.key[:12]}")
+    return 0
+
+
 def fabric_of(chosen: Study, kind: str) -> Fabric:
     """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the study's precision."""
     from lightning_fabric import Fabric
@@ -403,6 +428,8 @@ def measure(args: argparse.Namespace) -> int:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
             print(path)
         return 0
+    if args.command == "weights":
+        return write_weights(chosen, jobs, args.results, args.to)
     if args.command == "claims":
         show_claims(render_artefact(chosen, jobs, args.results, args.reports, "claims"))
         return 0

@@ -17,7 +17,7 @@ import numpy as np
 
 from datasets.aviris_bands import centers_nm
 from datasets.io import data_root, read_cube
-from datasets.scene import Dataset, Miniature, Scene, SceneError, register
+from datasets.scene import Dataset, Miniature, Scene, SceneError, register, split_entry
 from datasets.splitting import content_digest, file_digest, read_list
 from datasets.synthetic import Synthetic
 
@@ -33,7 +33,17 @@ _SCENES = {  # name: (flight, sha256 of <name>.npz)
 }
 TRAIN = ("flight", "and-procedural")
 PROCEDURAL = 24
+WINDOW, WINDOWS = 80, (0, 10, 20)  # side of a window of a training scene, and its first rows and columns
 _UNITS = {"A": "scaled at-sensor radiance", "B": "scaled at-sensor radiance", "C": "reflectance x 10000"}
+
+
+def windows(entry: str) -> list[str]:
+    """Nine windows of a whole scene; of one that is a window already, those of three columns."""
+    base, own = split_entry(entry)
+    if own is None:
+        return [f"{base}[{row}:{row + WINDOW},{col}:{col + WINDOW}]" for row in WINDOWS for col in WINDOWS]
+    rows, side = own[0], own[0].stop - own[0].start
+    return [f"{base}[{rows.start}:{rows.stop},{col}:{col + side}]" for col in WINDOWS if col + side <= own[1].stop]
 
 
 @register("aviris")
@@ -42,8 +52,9 @@ class Aviris(Dataset):
 
     Args:
         root: folder of the files; HSFUSION_DATA if not given.
-        train: ``flight``: four scenes of flight A. ``and-procedural``: :data:`PROCEDURAL` scenes of the dataset ``synthetic``
-            as well, and one of them to validate on; what is tested on stays the same.
+        train: ``flight``: four scenes of flight A. ``and-procedural``: windows of each of them, so that real ones are half of
+            what is drawn, and :data:`PROCEDURAL` scenes of the dataset ``synthetic``; one of those to validate on
+            as well. What is tested on stays the same.
     """
 
     planned_without_data = True
@@ -59,8 +70,10 @@ class Aviris(Dataset):
         lists = Path(__file__).with_name("splits")
         filled = ("train", "val", "test-same-flight", "test-other-flight")
         found: dict[str, list[str]] = {"test": []} | {split: read_list(lists / f"aviris_{split}.txt") for split in filled}
-        for split, entries in self.procedural.splits().items() if self.procedural else ():
-            found[split] += [f"procedural/{entry}" for entry in entries]
+        if self.procedural:
+            found["train"] = [window for entry in found["train"] for window in windows(entry)]
+            for split, entries in self.procedural.splits().items():
+                found[split] += [f"procedural/{entry}" for entry in entries]
         return found
 
     @cached_property

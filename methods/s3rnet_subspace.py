@@ -31,7 +31,7 @@ from methods.estimation import ESTIMATORS, ratio_of
 from methods.losses import feature_kd
 from methods.registry import VARIED, MethodError, Recipe, register
 from methods.responses import Told
-from methods.s3rnet import DFAB, GRG, SSAWB
+from methods.s3rnet import GRG, SSAWB
 from methods.separable import Blur, conjugate_gradients
 from methods.subspace_ridge import SubspaceRidge
 from methods.tasks import Task, total
@@ -183,8 +183,10 @@ class Stage(nn.Module):
         self.h, self.mh = Head(components, width, components), Head(components + high, width, components)
         self.m, self.hm = Head(high, width, components), Head(components + high, width, components)
         self.h_body, self.mh_body = GRG(width, width // 2, width // 2 if student else 1), GRG(width, width // 2)
-        self.m_body, self.hm_body = DFAB(width, width // 2), nn.Identity() if student else DFAB(width, width // 2)
+        self.m_body, self.hm_body = GRG(width, width // 2), nn.Identity() if student else GRG(width, width // 2)
         self.fusion = SSAWB(width, "release")
+        for layer in (layer for layer in self.modules() if isinstance(layer, nn.Conv2d)):
+            layer.reset_parameters()  # a tenth of it, as in S3RNet, makes a block an identity that learns ten times slower
         self.last = nn.Conv2d(width, components, 3, padding=1)
 
     def forward(self, low: Tensor, high: Tensor, levels: Tensor) -> tuple[Tensor, Tensor]:

@@ -59,6 +59,14 @@ def save(path: Path, parameters: Mapping[str, Tensor], abouts: list[About]) -> N
     save_file({key: value.contiguous() for key, value in parameters.items()}, path, metadata=words)
 
 
+def convert(source: Path, path: Path, methods: tuple[str, ...]) -> None:
+    """The parameters of a training in half precision, as another file."""
+    with safe_open(source, "pt") as file:
+        parameters = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    half = {key: value.half() if value.is_floating_point() else value for key, value in parameters.items()}
+    save(path, half, [about(method, str(source)) for method in methods])
+
+
 def digest(parameters: Mapping[str, Tensor], method: str) -> str:
     """sha256 of the names, types and bytes of one method's parameters."""
     found = hashlib.sha256()

@@ -29,7 +29,7 @@ def pair(sigma=1.0, noise=0.0, bands=BANDS, msi_bands=3, seed=0):
 
 @pytest.mark.parametrize("separable", [True, False])
 def test_the_data_step_is_the_minimum_of_its_objective(separable):
-    x, y, z, told = pair(noise=0.01)
+    _, y, z, told = pair(noise=0.01)
     if not separable:
         psf = told.psf + 0.1 * torch.eye(5)
         told = told._replace(psf=psf / psf.sum())
