@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
-from methods.parametric import blurred, fit_psf, fit_srf, kernels, levels_of, nonnegative
+from methods.parametric import blurred, fit_psf, fit_srf, kernels, levels_of, msi_level, nonnegative
 from methods.registry import MethodError
 from methods.responses import FWHM, gaussian_decimate, gaussian_psf
 from methods.unmixing import principal_axes
@@ -198,10 +198,14 @@ def estimate_parametric(lr_hsi: Tensor, hr_msi: Tensor, phase: int | None = None
     ratio = ratio_of(lr_hsi, hr_msi)
     y, z = lr_hsi.double(), hr_msi.double()
     levels = levels_of(y)
-    shape = fit_psf(y, z, ratio, levels)
+    shape = fit_psf(y, z, ratio, levels, y.new_zeros(len(y)))
+    first = zip(y, z, blurred(z, shape, ratio), levels, kernels(shape, ratio, 0))
+    noise = [msi_level(image, msi, *fit_srf(image, low, level, 0), psf, ratio, level.noise)
+             for image, msi, low, level, psf in first]
+    shape = fit_psf(y, z, ratio, levels, y.new_tensor(noise), shape)
+    found = [fit_srf(*each) for each in zip(y, blurred(z, shape, ratio), levels)]
     if phase is None:
         phase = min(max(round(float(shape.place.mean())), 0), ratio - 1)
-    found = [fit_srf(*each) for each in zip(y, blurred(z, shape, ratio), levels)]
     srf, offset = (torch.stack(parts) for parts in zip(*found))
     return Responses(srf, offset, kernels(shape, ratio, phase), phase)
 
