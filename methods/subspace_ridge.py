@@ -249,7 +249,7 @@ registered = partial(
 
 @registered("subspace-ridge", told="known", note="Told PSF, SRF and phase; rank, noise levels and prior come from the pair.")
 def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None, mode: str = "known",
-                   estimator: str = "hysure", components: int = 30, window: int = 5, slope: float = 0.5,
+                   estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
                    tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build it; for the arguments see :class:`SubspaceRidge`.
 
@@ -264,8 +264,8 @@ def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: 
     return SubspaceRidge(known, estimator, components, window, slope, tolerance, iterations)
 
 
-@registered("subspace-ridge-blind", told="blind", note="Estimates PSF and SRF, by default as HySure does.")
-def subspace_ridge_blind(estimator: str = "hysure", components: int = 30, window: int = 5, slope: float = 0.5,
+@registered("subspace-ridge-blind", told="blind", note="Estimates PSF and SRF, by default parametric.")
+def subspace_ridge_blind(estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
                          tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build :func:`subspace_ridge` in mode "blind"; for the arguments see :class:`SubspaceRidge`."""
     return subspace_ridge(mode="blind", estimator=estimator, components=components, window=window, slope=slope,
