@@ -1,6 +1,22 @@
 """Scenes by dataset name. The imports below are the one list of datasets: a new one adds its line here."""
 
-from datasets import aviris, aviris_tiles, csakd_tiles, folder, synthetic
+from datasets import (
+    aviris,
+    aviris_lines,
+    aviris_tiles,
+    cave,
+    chikusei,
+    csakd_tiles,
+    ehu,
+    folder,
+    harvard,
+    houston,
+    hyspecnet,
+    mdas,
+    synthetic,
+    washington_dc,
+)
 from datasets.scene import Scene, SceneError, get, names
 
-__all__ = ["Scene", "SceneError", "aviris", "aviris_tiles", "csakd_tiles", "folder", "get", "names", "synthetic"]
+__all__ = ["Scene", "SceneError", "aviris", "aviris_lines", "aviris_tiles", "cave", "chikusei", "csakd_tiles", "ehu", "folder",
+           "get", "harvard", "houston", "hyspecnet", "mdas", "names", "synthetic", "washington_dc"]
