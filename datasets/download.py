@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 RECORD = "download.json"
 _ARCHIVES = (".zip", ".tgz", ".tar.gz", ".tar")
-_BLOCK = 2**20  # bytes read at a time
+_PIECE = 2**16  # bytes asked of a connection at a time: what a cut loses at most
 _TIMEOUT = (20, 60)  # seconds to connect, and between two pieces
 
 
@@ -354,7 +354,7 @@ def _resume(url: str, part: Path) -> None:
             total=start + length or None, initial=start, desc=part.name.removesuffix(".part"), unit="B", unit_scale=True,
             disable=None,  # no bar where nobody watches
         ) as bar:
-            for piece in answer.iter_content(_BLOCK):
+            for piece in answer.iter_content(_PIECE):
                 file.write(piece)
                 bar.update(len(piece))
         if length and part.stat().st_size != start + length:  # some versions of urllib3 do not mind
@@ -403,7 +403,7 @@ def _check(remote: Remote, held: Path, path: Path) -> str:
     wanted = [checksum for checksum in (remote.checksum, recorded and f"sha256:{recorded}") if checksum]
     digests = {name: hashlib.new(name) for name in {"sha256", *(checksum.partition(":")[0] for checksum in wanted)}}
     with held.open("rb") as file:
-        while block := file.read(_BLOCK):
+        while block := file.read(2**20):
             for each in digests.values():
                 each.update(block)
     for checksum in wanted:

@@ -131,7 +131,7 @@ class HySpecNet(Published):
                 native[patch] = cube[kept]
                 patches.append(f"{image}/{patch}/{patch}-DATA.npy")
         hard = {"train": patches[:4], "val": patches[4:6], "test": patches[6:]}
-        easy = {"train": patches[:2] + patches[4:6], "val": patches[2:3] + patches[6:7], "test": patches[3:4] + patches[7:]}
+        easy = {"train": patches[::2], "val": patches[1:5:2], "test": patches[5::2]}
         for lists, splits in (("hard", hard), ("easy", easy)):
             inner = data / "hyspecnet-11k-splits" / "hyspecnet-11k" / "splits" / lists
             inner.mkdir(parents=True)
