@@ -12,6 +12,7 @@ python run_benchmark.py fidelity
 python run_benchmark.py growth
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
 python run_benchmark.py estimate HSI_FILE MSI_FILE --estimator hysure
+python run_benchmark.py download cave --to DIR
 
 A method is a name or a variant of it, name@key=value,key=value. --study-file FILE.py, with any command, registers
 methods, datasets, metrics and studies of your own.
@@ -42,8 +43,8 @@ from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.rows import write as write_rows
 from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
 from benchmark.studies import STUDIES, load_file, study
-from methods import weights
 from datasets.aviris_bands import KEPT_172, centers_nm
+from methods import weights
 from methods.estimation import ESTIMATORS
 from methods.speed import SPEEDS, reduced_precision
 
@@ -87,6 +88,9 @@ def arguments() -> argparse.ArgumentParser:
                              help="of the responses" + ("" if command is estimate else " that methods are told"))
     own.add_argument("--methods", nargs="+", default=("gsa", "fuse-blind", "hysure-blind"), metavar="METHOD",
                      help="untrained methods")
+    fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
+    fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
+    fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
     claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
@@ -384,6 +388,21 @@ def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int
     return 0
 
 
+def fetch_data(args: argparse.Namespace) -> int:
+    """Download a public data set, or list what there is."""
+    from datasets.download import download, listing, where
+
+    if not args.name:
+        known = args.to or os.environ.get("HSFUSION_DATA")
+        print("\n".join(listing(Path(known).expanduser() if known else None)))
+        return 0
+    root = where(args.to)
+    print(download(args.name, root, lambda line: print(line, flush=True)))
+    if args.to:
+        print(f"export HSFUSION_DATA={root.resolve()}    # so that the data set '{args.name}' finds it")
+    return 0
+
+
 def fabric_of(chosen: Study, kind: str) -> Fabric:
     """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the study's precision."""
     from lightning_fabric import Fabric
@@ -470,7 +489,8 @@ def measure(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "estimate": estimate_responses}
+    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "estimate": estimate_responses,
+    "download": fetch_data}
 
 
 def main(words: list[str] | None = None) -> int:

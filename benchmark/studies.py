@@ -67,8 +67,8 @@ TITLES = {"loss": "Loss coefficients of S3RNet (Table III, Figure 11)", "depth":
           "fusion": "Fusion of S3RNet's branches (Figure 12)"}
 
 # Our own network: what is varied of it and of its training, each with a fifth of the steps, against the same without it.
-SUBSPACE = "s3rnet-subspace@train=and-procedural"
-VARIANTS = ("anchor_of=bicubic", "whiten=False", "noise_aware=False", "learned=plain,width=32", "components=4", "components=8",
+SUBSPACE = "subspace-net@train=and-procedural"
+VARIANTS = ("anchor_of=bicubic", "whiten=False", "noise_aware=False", "components=4", "components=8",
             "components=16", "stages=1", "stages=2", "stages=5", "recipe=fixed-sensor", "recipe=fixed-noise",
             "recipe=fixed-misregistration")
 
@@ -240,13 +240,14 @@ for _study in (
         scenarios=(*ROBUSTNESS, shifted(1)),
         seeds=(0, 1, 2),
         cost_lr_size=24,
-        labels=(Label("s3rnet-subspace was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; "
+        labels=(Label("subspace-net was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; "
                       "it and the methods without -blind are told the responses", ("methods",)),),
     ),
     Study(
         name="ablation-subspace",
-        title="What each part of s3rnet-subspace is worth",
+        title="What each part of subspace-net is worth",
         methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
+                 "s3rnet-subspace@train=and-procedural",
                  *(f"s3rnet-subspace{role}@train=and-procedural,recipe=hokd" for role in ("-teacher", ""))),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),

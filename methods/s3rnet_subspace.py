@@ -14,7 +14,8 @@ From d = 0 on, stage by stage,
     d = argmin  |E' (Y - B x0) - B e d|^2 / s2 + |Z - R x0 - R E e d|^2 / Q + w_t (d - v)' e S^-1 e (d - v),
 
 the second in closed form. The network sees components in units of their own and no bands, so that one set of weights serves
-any number of them, any MSI sensor and ratio. Untrained, it returns the anchor all but unchanged.
+any number of them, any MSI sensor and ratio. Untrained, it returns the anchor all but unchanged. ``subspace-net`` is the same
+with a plain residual network as its learned part, which learns far more in the same time (study ``ablation-subspace``).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ LEAST_LEVEL = 1e-6  # Q in parts of the power of the MSI
 LEAST_ERROR = 1e-3  # e in parts of the deviation of a component
 START, PACE = 20.0, 10.0  # w before training; its logarithm in parts of the parameter
 EXACT = 1e-6  # in parts of the peak, squared: 60 dB are as good as more
+BLIND = "parametric"  # how responses that are not told are estimated
 CORRELATION = 0.9  # of S off its diagonal that counts: it is an expectation
 
 
@@ -362,31 +364,34 @@ class Distilled(Corrected):
         return terms
 
 
-NAMES = "s3rnet-subspace-teacher", "s3rnet-subspace"
-recipe = partial(Recipe, lr=2e-3, schedule="cosine:0.02", steps=6000, batch=1, crop=64, clip=1.0, ema=0.998, log_every=200,
+NAMES = "s3rnet-subspace-teacher", "s3rnet-subspace", "subspace-net"
+recipe = partial(Recipe, lr=1.5e-3, schedule="cosine:0.02", steps=6000, batch=1, crop=64, clip=1.0, ema=0.998, log_every=200,
                  vary=VARIED)
 alone = partial(recipe, task=Corrected)
 
 
-def _register(name: str, student: bool) -> None:
-    """Register the teacher or the student."""
+def _register(name: str, student: bool, own_learned: str, own_width: int) -> None:
+    """Register one of :data:`NAMES`."""
     own = (name,)
     fixed = {what: tuple(each for each in VARIED if each != what) for what in ("sensor", "noise", "misregistration")}
+    recipes = {"varied": alone(trains=own), **{f"fixed-{what}": alone(trains=own, vary=vary) for what, vary in fixed.items()}}
+    if own_learned == "s3rnet":
+        recipes["hokd"] = recipe(task=Distilled, trains=NAMES[:2])
+    blocks = {"s3rnet": "S3RNet's blocks", "plain": "a residual network"}[own_learned]
 
     @register(
         name,
         family="supervised",
-        paper="this benchmark: S3RNet's blocks in the image's subspace, between steps of the observation model",
+        paper=f"this benchmark: {blocks} in the image's subspace, between steps of the observation model",
         year=2026,
         fidelity="described",
-        recipes={"varied": alone(trains=own), "hokd": recipe(task=Distilled, trains=NAMES),
-                 **{f"fixed-{what}": alone(trains=own, vary=vary) for what, vary in fixed.items()}},
+        recipes=recipes,
         small={"width": 8, "stages": 1, "components": 4},
-        note="Told the responses; one set of weights for any bands, MSI sensor and ratio; starts from subspace-ridge.",
+        note="Told the responses; one set of weights for any bands, MSI sensor and ratio; corrects subspace-ridge.",
     )
     def build(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None, components: int = 12,
-              stages: int = 3, width: int = 24, learned: str = "s3rnet", anchor_of: str = "subspace-ridge",
-              whiten: bool = True, noise_aware: bool = True, estimator: str = "hysure") -> S3RNetSubspace:
+              stages: int = 3, width: int = own_width, learned: str = own_learned, anchor_of: str = "subspace-ridge",
+              whiten: bool = True, noise_aware: bool = True, estimator: str = BLIND) -> S3RNetSubspace:
         for what, value, choices in (("learned", learned, LEARNED), ("anchor_of", anchor_of, ANCHORS),
                                      ("estimator", estimator, tuple(ESTIMATORS))):
             if value not in choices:
@@ -397,5 +402,5 @@ def _register(name: str, student: bool) -> None:
         return S3RNetSubspace(told, components, stages, width, learned, anchor_of, whiten, noise_aware, student, estimator)
 
 
-_register(NAMES[0], student=False)
-_register(NAMES[1], student=True)
+for _name, _student, _learned, _width in zip(NAMES, (False, True, True), ("s3rnet", "s3rnet", "plain"), (24, 24, 32)):
+    _register(_name, _student, _learned, _width)
