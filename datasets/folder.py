@@ -102,7 +102,8 @@ class Folder(Dataset):
             bands = {name: _once(cube_shape, path, self.band_first)[0] for name, path in self.paths.items()}
             first = next(iter(bands))
             # Cubes of AVIRIS are cut to the same 172 bands, whichever of its 224 they hold.
-            other = next((name for name, n in bands.items() if n != bands[first] and min(n, bands[first]) < len(KEPT_172)), None)
+            others = (name for name, n in bands.items() if n != bands[first] and min(n, bands[first]) < len(KEPT_172))
+            other = next(others, None)
             if other:
                 raise SceneError(
                     f"folder '{data_root(self.root)}': {other} has {bands[other]} bands, {first} {bands[first]}: a network is "

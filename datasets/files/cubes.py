@@ -142,8 +142,9 @@ def cube_files(path: Path) -> list[Path]:
         files = images_of(path)
     else:
         product = enmap.metadata_beside(path) if path.suffix.lower() in (".tif", ".tiff") else None
-        files = [path, *([envi.raw_of(path)] if path.suffix.lower() == ".hdr" else []), *([product] if product else [])]
+        files = [path, *([envi.raw_of(path)] if path.suffix.lower() == ".hdr" else [])]
         files += [tags for tags in [Path(f"{files[-1]}.aux.xml")] if tags.is_file()]  # GDAL's own words beside a raster
+        files += [product] if product else []
     sidecar = sidecar_of(path)
     return [*files, *([sidecar] if sidecar else [])]
 
@@ -206,7 +207,8 @@ def _axes(path: Path, arrays: Arrays, shape: tuple[int, ...], wanted: int, band_
     if wanted in shape[1:]:
         return (f" of {shape[1]} x {shape[2]} pixels: another axis has {wanted}. Pages of a TIFF are bands; if its pages are "
                 "the rows of (rows, columns, bands), save it with one page of many bands")
-    return f". Put {sidecar_names(path)[0].name} beside it, the centres of its {shape[0]} bands in nanometres, one a line"
+    verb = "Correct" if sidecar_of(path) else "Put"
+    return f". {verb} {sidecar_names(path)[0].name} beside it: the centres of its {shape[0]} bands in nanometres, one a line"
 
 
 def _obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | None) -> tuple[np.ndarray, dict[str, Any]]:

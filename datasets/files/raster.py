@@ -78,6 +78,7 @@ def _pages(path: Path, pages: list[str], shape: tuple[int, ...]) -> Arrays:
                 images.append(dataset.read(1))
         return np.stack(images, axis=-1)
 
+    tell(f"{path}: {len(pages)} pages are taken as bands of {shape[0]} x {shape[1]} pixels")
     said = Declared(nodata=tuple(declared))
     return Arrays({"cube": shape}, load, lambda _: said, ordered=True)
 

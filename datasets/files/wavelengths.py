@@ -26,7 +26,7 @@ _FREQUENCIES = {  # nanometres times one of each
     _SPEED_OF_LIGHT * 1e-3: ("thz",),
 }
 _SAYS_NOTHING = ("", "unknown", "none", "n/a")
-_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan)\s*(\D.*)?", re.IGNORECASE)
+_NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan)\s*([^\d\s]\S*)?", re.IGNORECASE)
 
 
 def to_nanometres(values: np.ndarray, units: str = "") -> np.ndarray:
