@@ -300,6 +300,8 @@ def _scaled(path: Path, cube: np.ndarray, declared: Declared, kept: np.ndarray) 
     if declared.gains is None or declared.offsets is None:
         return cube
     gains, offsets = declared.gains[kept], declared.offsets[kept]
+    if (gains == 1).all() and (offsets == 0).all():
+        return cube
     if not (np.isfinite(gains).all() and np.isfinite(offsets).all() and (gains != 0).all()):
         raise SceneError(f"{path}: gains {_span(gains)} and offsets {_span(offsets)}: they must be numbers, and gains not 0; "
                          "correct them in the file")

@@ -41,6 +41,9 @@ def envi(path: Path) -> Arrays:
         SceneError: a header without what places the values, frame offsets, or a raw file of another size.
     """
     text = path.read_text(encoding="latin-1")
+    if not text.startswith("ENVI"):
+        raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order mark "
+                         "or UTF-16 before it?); correct its first line, or save it as plain text")
     pairs = re.findall(r"^[ \t]*([^=\n{};]+?)[ \t]*=[ \t]*(\S*)", text, flags=re.MULTILINE)
     first = {" ".join(key.lower().split()): word for key, word in pairs}
     absent = [key for key in _NEEDED if not first.get(key)]
@@ -64,7 +67,7 @@ def envi(path: Path) -> Arrays:
         with opened(raw, "ENVI") as dataset:
             return np.moveaxis(dataset.read(), 0, -1)
 
-    said = _declared(path, words, shape[2], declared)
+    said = _declared(path, words, set(first), shape[2], declared)
     return Arrays({"cube": shape}, load, lambda _: said, ordered=True)
 
 
@@ -84,7 +87,7 @@ def _check_size(path: Path, raw: Path, words: dict[str, str], shape: tuple[int, 
                          "again, or correct samples, lines, bands, data type and header offset.")
 
 
-def _declared(path: Path, words: dict[str, str], bands: int, found: Declared) -> Declared:
+def _declared(path: Path, words: dict[str, str], keys: set[str], bands: int, found: Declared) -> Declared:
     """GDAL's own words, and the lists that it hands on as they are."""
 
     def numbers(key: str) -> np.ndarray | None:
@@ -111,8 +114,13 @@ def _declared(path: Path, words: dict[str, str], bands: int, found: Declared) ->
     if gains is not None or offsets is not None:
         gains = np.ones(bands) if gains is None else gains
         offsets = np.zeros(bands) if offsets is None else offsets
+    nodata, said = found.nodata, words.get("data ignore value", "").strip()
+    if "data ignore value" in keys and said.lower() in ("", "none", "n/a", "unknown"):
+        nodata = ()  # GDAL makes 0 of it
+    elif said and not re.fullmatch(r"[-+]?(nan|inf|\d*\.?\d+\.?([eEdD][-+]?\d+)?)(\s*;.*)?", said, re.IGNORECASE):
+        raise SceneError(f"{path}: 'data ignore value = {said}' is no number; correct it or take it out")
     scale = words.get("reflectance scale factor", "")
     if scale:
         tell(f"{path}: reflectance scale factor {scale}: values stay as stored, {scale} times reflectance")
-    return Declared(wavelengths, unusable, None if good is None else good <= 0, found.nodata, gains, offsets,
+    return Declared(wavelengths, unusable, None if good is None else good <= 0, nodata, gains, offsets,
                     units=f"reflectance x {scale}" if scale else "")

@@ -23,7 +23,9 @@ def npz(path: Path) -> Arrays:
             with archive.open(member) as file:
                 old = np.lib.format.read_magic(file) == (1, 0)
                 header = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
-                shapes[member.removesuffix(".npy")] = header(file)[0]
+                shape, _, dtype = header(file)
+                if dtype.kind != "O":  # Python objects are no arrays, and loading them would run code
+                    shapes[member.removesuffix(".npy")] = shape
 
     def load(name: str) -> np.ndarray:
         with np.load(path) as arrays:

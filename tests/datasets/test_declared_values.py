@@ -167,6 +167,18 @@ def test_frame_offsets_are_refused_by_name(tmp_path, key):
     assert read_cube(write_envi(tmp_path / "b.hdr", more=f"{key} = {{0, 0}}\n"))[0].shape == CUBE.shape
 
 
+def test_words_that_gdal_reads_otherwise(tmp_path):
+    """It makes 0 of a no-data value that is no number, and needs ENVI as the first word."""
+    assert "valid" not in read_cube(write_envi(tmp_path / "a.hdr", more="data ignore value = none\n"))[1]
+    with pytest.raises(SceneError, match="'data ignore value = zero' is no number"):
+        read_cube(write_envi(tmp_path / "b.hdr", more="data ignore value = zero\n"))
+    path = write_envi(tmp_path / "c.hdr")
+    for before in (b"\xef\xbb\xbf", b"\n"):
+        path.write_bytes(before + path.read_bytes().lstrip(b"\n\xef\xbb\xbf"))
+        with pytest.raises(SceneError, match=r"c\.hdr: the header does not begin with the word ENVI.*plain text"):
+            read_cube(path)
+
+
 def test_alpha_and_mask_bands(tmp_path, capsys):
     colours = np.concatenate([CUBE[:3], np.full((1, 3, 5), 255)]).astype(np.uint8)
     colours[3, 0, 0] = 0
