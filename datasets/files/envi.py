@@ -42,8 +42,8 @@ def envi(path: Path) -> Arrays:
     """
     text = path.read_text(encoding="latin-1")
     if not text.startswith("ENVI"):
-        raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order mark "
-                         "or UTF-16 before it?); correct its first line, or save it as plain text")
+        raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order "
+                         "mark or UTF-16 before it?); correct its first line, or save it as plain text")
     pairs = re.findall(r"^[ \t]*([^=\n{};]+?)[ \t]*=[ \t]*(\S*)", text, flags=re.MULTILINE)
     first = {" ".join(key.lower().split()): word for key, word in pairs}
     absent = [key for key in _NEEDED if not first.get(key)]
