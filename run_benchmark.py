@@ -83,6 +83,9 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("msi", metavar="MSI", help="file of the HR-MSI, or FILE:ARRAY")
         command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
                              help="make the LR-HSI by decimating the HSI, for sensors of equal resolution")
+        command.add_argument("--nodata", type=float, metavar="X", help="stored value that means no data, beside what files say")
+        command.add_argument("--band-first", action="store_true",
+                             help="arrays are (bands, rows, columns), in files that do not say which axis is which")
         command.add_argument("--out", type=Path, metavar="DIR", help="receives the results (default: reports/<name of HSI>)")
         command.add_argument("--estimator", choices=tuple(ESTIMATORS), default="hysure" if command is estimate else None,
                              help="of the responses" + ("" if command is estimate else " that methods are told"))
@@ -331,7 +334,7 @@ def fuse_own(args: argparse.Namespace) -> int:
     """Fuse a pair of files with several methods."""
     from benchmark.pair import fuse_pair, load_pair, picture, responses
 
-    pair = load_pair(args.hsi, args.msi, args.decimate)
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
     out = args.out or Path("reports") / pair.name
     told = responses(pair, args.estimator) if args.estimator else None
     rows, images = [], []
@@ -354,7 +357,7 @@ def estimate_responses(args: argparse.Namespace) -> int:
     """Print and store the responses that a pair of files tells."""
     from benchmark.pair import load_pair, responses
 
-    pair = load_pair(args.hsi, args.msi, args.decimate)
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
     out = args.out or Path("reports") / pair.name
     found = responses(pair, args.estimator)
     with store.writing(out, "--out"):

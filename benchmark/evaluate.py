@@ -112,7 +112,8 @@ def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
     """Every metric of what a method makes of an observation, NaN if that is not finite, and its seconds.
 
     The method gets copies: what it changes in place nobody else sees. Bands that are constant in the reference leave
-    every metric: they have no structure, and their PSNR would only say how well a constant is met.
+    every metric: they have no structure, and their PSNR would only say how well a constant is met. So do pixels without
+    data; of SSIM the windows that see one (:func:`benchmark.metrics.measure`).
 
     Args:
         model: as :func:`methods.create` gives it.
@@ -129,7 +130,8 @@ def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
         return dict.fromkeys(METRICS, math.nan), seconds
     kept = varying(reference.cube)
     values = measure(estimate[0][kept.to(device)], reference.cube[kept].to(device), ratio=ratio,
-                     scale=reference.native_max - reference.native_min)
+                     scale=reference.native_max - reference.native_min,
+                     valid=None if reference.valid is None else reference.valid.to(device))
     return {name: value.item() for name, value in values.items()}, seconds
 
 

@@ -87,11 +87,15 @@ class Observation:
         lr_hsi: (bands, h, w) float32.
         hr_msi: (msi_bands, H, W) float32.
         told: PSF (k, k) and SRF (msi_bands, bands), both float32, and phase.
+        lr_valid: (h, w) bool, False where the PSF sees a pixel without data; None: all valid.
+        hr_valid: (H, W) bool, False where the HR-MSI has no data; None: all valid.
     """
 
     lr_hsi: Tensor
     hr_msi: Tensor
     told: Told
+    lr_valid: Tensor | None = None
+    hr_valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -206,14 +210,18 @@ class Protocol:
         window = self._window(scene, 0)
         reference = window.rescaled()
         srf = self.response(reference.wavelengths, msi_bands)
+        lr_valid = None
         if self.use_given and reference.given:
             lr_hsi, hr_msi = self._given(reference, msi_bands, scenario)
         else:
-            source = reference.cube
+            source, valid = reference.cube, reference.valid
             if scenario.shift:  # the shifted window on the scale of the reference
-                raw = window.cube
-                source = (self._window(scene, scenario.shift).cube - raw.min()) / (raw.max() - raw.min())
+                raw, shifted = window.seen, self._window(scene, scenario.shift)
+                source, valid = (shifted.cube - raw.min()) / (raw.max() - raw.min()), shifted.valid
             lr_hsi = blur_decimate(source, self.psf, self.ratio, self.phase, self.boundary)
+            if valid is not None:
+                hidden = blur_decimate((~valid[None]).float(), torch.ones_like(self.psf), self.ratio, self.phase, self.boundary)
+                lr_valid = hidden[0] < 0.5  # a count: 1 or more where the support sees an invalid pixel
             hr_msi = apply_response(reference.cube, srf)
 
         generator = torch.Generator().manual_seed(self._noise_seed(scene.name, scenario))
@@ -224,7 +232,7 @@ class Protocol:
 
         told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma, psf_matrix=())
         told_srf = self.response(reference.wavelengths, msi_bands, scenario.told_srf_shift_nm)
-        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase))
+        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase), lr_valid, reference.valid)
 
     def reference(self, scene: Scene) -> Scene:
         """The HR-HSI to be estimated alone, as :meth:`look` gives it."""
