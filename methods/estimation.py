@@ -6,7 +6,8 @@ called ``(lr_hsi (B, bands, h, w), hr_msi (B, msi_bands, H, W), phase)``, has op
 
 Sources: "nonnegative" and "hysure": toolbox of Yokoya et al., IEEE GRSM 2017, as mirrored in ricardoborsoi/FuVarRelease
 @ 2164cd87, ``utils/HSMSFusionToolbox``. "l1": Zhu et al., "Self-learning hyperspectral and multispectral image fusion via
-adaptive residual guided subspace diffusion model", CVPR 2025, Zhu1116/ARGS-Diff @ e1c460aa.
+adaptive residual guided subspace diffusion model", CVPR 2025, Zhu1116/ARGS-Diff @ e1c460aa. "parametric": ours; what it builds
+on says :mod:`methods.parametric`.
 """
 
 from __future__ import annotations

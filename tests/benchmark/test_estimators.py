@@ -67,6 +67,9 @@ def test_figures_of_known_errors(scene):
     wide = torch.nn.functional.pad(pair.psf.double(), (3, 5, 2, 6))  # the same PSF, on another support, 1 and 2 pixels away
     moved = against_truth(replace(right, psf=wide[None]), pair)
     assert moved["centre_error_px"] == pytest.approx(5**0.5, abs=1e-6)
+    before = torch.nn.functional.pad(pair.psf.double(), (0, 2, 0, 2))  # centre one pixel before that of its support,
+    same = against_truth(replace(right, psf=before[None], phase=pair.phase + 1), pair)  # and the phase one pixel later
+    assert same["centre_error_px"] == pytest.approx(0, abs=1e-6) and same["psf_error"] == pytest.approx(0, abs=1e-6)
     leaky = pair.srf.clone()
     leaky[:, 150] = 1.0
     worse = against_truth(replace(right, srf=leaky[None]), pair)
