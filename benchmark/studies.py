@@ -185,8 +185,8 @@ for _study in (
         protocol=replace(PAPER, hr_size=96),
         training=SHORT,
         exceptions=FEWER_STEPS,
-        labels=(Label("Each network twice, the same steps of the same crops: as published, and adding what it finds in "
-                      "standardised images to what subspace-ridge estimates (anchor=subspace-ridge)", ("methods", "training")),),
+        labels=(Label("Each network twice, with the same steps of the same crops: as published, and adding what it finds in "
+                      "standardised images to what subspace-ridge estimates", ("methods", "training")),),
     ),
     Study(
         name="classical",

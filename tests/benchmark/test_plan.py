@@ -215,3 +215,39 @@ def test_a_variant_says_what_it_is_trained_on_and_is_tested_on_the_same():
     flight, overlapping = (job for job in scores if job.method.startswith("u2net"))
     assert flight.images == overlapping.images and flight.training.key != overlapping.training.key
     assert flight.study.data.entries("train") != overlapping.study.data.entries("train")
+
+
+# ---- parameters in files, anchors, sensors drawn at random
+
+
+def test_one_training_with_varied_sensors_serves_all_msi_bands():
+    of = changed(methods=("subspace-net", "gsa"), training={"steps": 2})
+    trainings = [job for job in plan(of, "cpu") if job.kind == "train"]
+    assert len(trainings) == 1 and trainings[0].msi_bands == 0 and "any-msi" in trainings[0].label
+    scores = [job for job in plan(of, "cpu") if job.kind == "score" and job.method == "subspace-net"]
+    assert {job.msi_bands for job in scores} == {4, 6} and {job.training.key for job in scores} == {trainings[0].key}
+    assert trainings[0].source["training"] != score(of=of, method="s3rnet-student").training.source["training"]
+
+
+def test_named_weights_are_not_trained_and_count_by_what_they_hold(tmp_path):
+    from methods import create, weights
+
+    def job(fill):
+        path = tmp_path / "w.safetensors"
+        model = create("ssuf", bands=6, msi_bands=4)
+        weights.save(path, {f"ssuf/{key}": value + fill for key, value in model.state_dict().items()},
+                     [weights.About("ssuf")])
+        method = f"ssuf@weights={path}"
+        of = changed(methods=(method,), seeds=(0, 1))
+        found = [each for each in plan(of, "cpu") if each.kind != "cost"]
+        assert found and all(each.training is None and each.kind == "score" and each.seed == 0 for each in found)
+        return found[0]
+
+    first = job(0.0)
+    assert job(1.0).key != first.key
+
+
+def test_an_anchor_is_a_part_of_the_key_and_of_the_code():
+    plain, corrected = score(method="ssuf").training, score(method="ssuf@anchor=gsa").training
+    assert plain.key != corrected.key and plain.source["method"] != corrected.source["method"]
+    assert corrected.key != score(method="ssuf@anchor=subspace-ridge").training.key

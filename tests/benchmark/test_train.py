@@ -12,11 +12,13 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file
 
 from benchmark import crops as crops_module
+from benchmark import store
 from benchmark import train as loop
 from benchmark.crops import Crops
-from benchmark.plan import Job, PlanError
+from benchmark.execute import execute
+from benchmark.plan import Job, PlanError, Study, plan
 from benchmark.studies import STUDIES
-from methods import create
+from methods import create, weights
 from methods.tasks import HOKD
 
 STUDY = dataclasses.replace(
@@ -338,3 +340,26 @@ def test_every_group_s_rate_is_logged_under_the_name_of_its_part(monkeypatch):
     training.step()
     assert training.rates("s3rnet-student") == {"lr_head": 0.5, "lr": 1e-3}
     assert training.rates("s3rnet-teacher") == {"lr": 1e-3}
+
+
+def test_a_network_told_varied_sensors_resumes_and_scores_any_msi(tmp_path):
+    of = Study("v", "v", ("subspace-net",), "synthetic", {"size": 64, "train": 2, "val": 1, "test": 1}, msi_bands=(4, 6),
+               protocol=dataclasses.replace(STUDY.protocol, hr_size=64),
+               arguments={"subspace-net": {"width": 4, "stages": 1, "components": 3}},
+               training={"steps": 3, "crop": 48, "log_every": 3})
+    jobs = [each for each in plan(of, "cpu") if each.kind != "cost"]
+    assert execute(jobs, tmp_path, Fabric(accelerator="cpu", devices=1)) == []
+    assert [each.msi_bands for each in jobs] == [0, 4, 6]
+    held = weights.about("subspace-net", str(store.folder(tmp_path, jobs[0])))
+    assert held.bands == held.msi_bands == held.ratio == 0 and held.key == jobs[0].key
+
+    straight = loop.Training(jobs[0], Fabric(accelerator="cpu", devices=1))
+    for _ in straight.run():
+        pass
+    cut = loop.Training(jobs[0], Fabric(accelerator="cpu", devices=1))
+    next(cut.run())
+    again = loop.Training(jobs[0], Fabric(accelerator="cpu", devices=1))
+    again.restore(cut.state())
+    for _ in again.run():
+        pass
+    assert same(straight.parameters(), again.parameters())
