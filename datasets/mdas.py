@@ -81,7 +81,7 @@ class Mdas(Published):
             inner = folder / "mdas" / "Augsburg_data_4_publication" / "Augsburg_data_4_publication" / area
             inner.mkdir(parents=True)
             for kind, shape in zip(_IMAGES, ((242, 12, 15), (242, 4, 5), (12, 12, 15))):
-                image = rng.integers(0, 10000, shape).astype(np.uint16)
+                image = rng.integers(300, 10000, shape).astype(np.uint16)
                 tifffile.imwrite(inner / f"{kind}_{area.replace('area_', 'area')}.tif", image, photometric="minisblack",
                                  metadata=None)
                 cubes.setdefault(area, image)
