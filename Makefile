@@ -24,5 +24,5 @@ lint: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt '.[test,geotiff]'
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt '.[test]'
 	touch .venv/ready

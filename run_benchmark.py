@@ -6,6 +6,7 @@ python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py refresh --profile aviris
 python run_benchmark.py claims --study aviris
+python run_benchmark.py weights --profile unseen-flights --methods METHOD --to FILE
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
@@ -37,10 +38,13 @@ import methods
 from benchmark import keys, store
 from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
-from benchmark.plan import BUDGET, PlanError, Study, plan, shard
-from benchmark.protocol import PROTOCOLS
+from benchmark.plan import BUDGET, Job, PlanError, Study, plan, shard
+from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.rows import write as write_rows
+from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
 from benchmark.studies import STUDIES, load_file, study
+from datasets.aviris_bands import KEPT_172, centers_nm
+from methods import weights
 from methods.estimation import ESTIMATORS
 from methods.speed import SPEEDS, reduced_precision
 
@@ -57,7 +61,7 @@ def arguments() -> argparse.ArgumentParser:
     """All commands and flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="methods, datasets, protocols and profiles")
+    commands.add_parser("list", help="methods, datasets, protocols, sensors and profiles")
     run = commands.add_parser("run", help="measure what is missing, then render the report")
     report = commands.add_parser("report", help="render the report from the rows there are")
     faithful = commands.add_parser("fidelity", help="each method against its release or toolbox: outputs, counts, speed")
@@ -79,6 +83,9 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("msi", metavar="MSI", help="file of the HR-MSI, or FILE:ARRAY")
         command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
                              help="make the LR-HSI by decimating the HSI, for sensors of equal resolution")
+        command.add_argument("--nodata", type=float, metavar="X", help="stored value that means no data, beside what files say")
+        command.add_argument("--band-first", action="store_true",
+                             help="arrays are (bands, rows, columns), in files that do not say which axis is which")
         command.add_argument("--out", type=Path, metavar="DIR", help="receives the results (default: reports/<name of HSI>)")
         command.add_argument("--estimator", choices=tuple(ESTIMATORS), default="hysure" if command is estimate else None,
                              help="of the responses" + ("" if command is estimate else " that methods are told"))
@@ -90,7 +97,9 @@ def arguments() -> argparse.ArgumentParser:
     complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
     fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
     claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
-    for command in (run, report, complexity, fresh, claims):
+    stored = commands.add_parser("weights", help="write the parameters that a study trained to one file, in half precision")
+    stored.add_argument("--to", type=Path, required=True, metavar="FILE", help="receives them; weights=FILE uses them")
+    for command in (run, report, complexity, fresh, claims, stored):
         add = command.add_argument
         add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
         add("--study", metavar="NAME", help="name of the report, if not the profile's")
@@ -101,6 +110,12 @@ def arguments() -> argparse.ArgumentParser:
         add("--splits", nargs="+", metavar="SPLIT", help="held-out splits")
         add("--protocol", metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
         add("--hr-size", type=int, metavar="PIXELS", help="largest HR side")
+        add("--msi-sensor", metavar="NAME", help=f"that the HR-MSI is seen by: {', '.join(SENSORS)}")
+        add("--srf", metavar="FILE.csv|from:FILE.npz", help="responses of your own: wavelength_nm,BAND,... or low,high")
+        add("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz",
+            help="PSF in HR pixels: a square of numbers, a Gaussian, or what `estimate` wrote")
+        add("--ratio", type=int, metavar="N", help="HR pixels per LR pixel along a side, 2 or more; the PSF stays")
+        add("--phase", type=int, metavar="N", help="0-based row and column of the first HR sample that decimation keeps")
         add("--all-bands", action="store_true", help="take every band of the scenes, not the 172 of AVIRIS")
         add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
         add("--recipe", default="", metavar="NAME", help="recipe on the methods' cards, such as paper or release")
@@ -147,6 +162,7 @@ def study_of(args: argparse.Namespace) -> Study:
         protocol = replace(protocol, bands="auto")
     if args.all_bands:
         protocol = replace(protocol, bands="all")
+    protocol = observed(protocol, args)
     if args.hr_size is not None:
         if args.hr_size < protocol.ratio:
             raise PlanError(f"--hr-size {args.hr_size}: an HR image has {protocol.ratio} pixels a side at least, one LR pixel")
@@ -165,8 +181,65 @@ def study_of(args: argparse.Namespace) -> Study:
                     for name, own in profile.exceptions.items()},
         cost_lr_size=profile.cost_lr_size if args.lr_size is None else args.lr_size,
         precision=args.precision or profile.precision, speed=args.speed or profile.speed,
+        sensors=profile.sensors if same_data and not (args.msi_sensor or args.srf) else {},
     )
+    if (args.msi_sensor or args.srf) and not args.msi_bands:
+        chosen = fed(chosen)
+    if chosen.sensors:  # band counts that no split is left with
+        held = tuple(bands for bands in chosen.msi_bands if any(bands in chosen.at(split).msi_bands for split in chosen.splits))
+        if not held:
+            choices = ", ".join(str(chosen.sensors[split][1]) for split in chosen.splits)
+            raise PlanError(f"--msi-bands {' '.join(map(str, chosen.msi_bands))}: the splits {', '.join(chosen.splits)} have "
+                            f"{choices} MSI bands; choose of these, or name another --msi-sensor")
+        chosen = replace(chosen, msi_bands=held)
     return named(chosen, profile, args.study)
+
+
+def observed(protocol: Protocol, args: argparse.Namespace) -> Protocol:
+    """The protocol with the two sensors that the flags describe.
+
+    Raises:
+        PlanError: a ratio or phase that is none, or two flags that say the same.
+        SceneError: no such sensor, or a file that holds no response.
+    """
+    told: dict[str, Any] = {}
+    if args.msi_sensor and args.srf:
+        raise PlanError("--msi-sensor and --srf both say what the HR-MSI is seen by; give one of them")
+    if args.msi_sensor:
+        if args.msi_sensor not in BOXES:
+            bands_of(args.msi_sensor)  # refuses unknown names before anything is read
+        told["srf"] = args.msi_sensor
+    told |= given.srf_fields(args.srf) if args.srf else {}
+    told |= given.psf_fields(args.psf) if args.psf else {}
+    told |= {key: value for key in ("ratio", "phase") if (value := getattr(args, key)) is not None}
+    ratio, phase = told.get("ratio", protocol.ratio), told.get("phase", protocol.phase)
+    if ratio < 2:
+        raise PlanError(f"--ratio {ratio}: a whole number of 2 or more")
+    if not 0 <= phase < ratio:
+        raise PlanError(f"decimation phase {phase} at ratio {ratio}: choose --phase 0 to {ratio - 1}")
+    return replace(protocol, **told)
+
+
+def fed(study: Study) -> Study:
+    """The study with as many MSI bands as its sensor has on the first scene of each split; of Landsat TM's boxes as it is.
+
+    Reads these scenes, unless the protocol names their bands.
+    """
+    sensor = study.protocol.srf
+    if not is_sensor(sensor):
+        return replace(study, msi_bands=(len(sensor),))
+    if isinstance(sensor, str) and sensor in BOXES and set(study.msi_bands) <= set(BOXES[sensor]):
+        return study
+    counts = {split: len(response(sensor, wavelengths_of(study, split))) for split in study.splits}
+    several = {split: (sensor, bands) for split, bands in counts.items()} if len(set(counts.values())) > 1 else {}
+    return replace(study, msi_bands=tuple(dict.fromkeys(counts.values())), sensors=several)
+
+
+def wavelengths_of(study: Study, split: str) -> np.ndarray:
+    """(bands,) nanometres: the band centres of the first scene of a split as the protocol takes it."""
+    if study.protocol.bands == "aviris-172":
+        return centers_nm()[np.array(KEPT_172) - 1]
+    return study.protocol.select(study.data.scene(study.data.entries(split)[0])).wavelengths
 
 
 def named(chosen: Study, profile: Study, name: str | None) -> Study:
@@ -194,9 +267,17 @@ def show_list(_: argparse.Namespace) -> int:
             card = methods.card(name)
             recipes = f"; recipes: {', '.join(card.recipes)}" if card.recipes else ""
             print(f"{family:13} {name:24} {card.fidelity:10} {card.paper}{recipes}")
+            if name in weights.shipped():
+                held = weights.about(name, "shipped")
+                print(f"{'':38} weights=shipped: trained on {held.dataset}, training {held.key[:12]} of revision "
+                      f"{held.revision[:12]}, sha256 {held.sha256[:12]}")
     print(f"\ndatasets      {', '.join(datasets.names())}\nprotocols")
     for protocol in PROTOCOLS.values():
         print(f"  {protocol.describe()}")
+    print("MSI sensors (--msi-sensor NAME)")
+    for name in SENSORS:
+        counts = " or ".join(map(str, BOXES[name])) if name in BOXES else str(len(bands_of(name)))
+        print(f"  {name:12} {counts} bands" + (" (nominal edges)" if name in BOXES else ""))
     print("profiles")
     for each in STUDIES.values():
         print(f"  {each.name:12} {each.title}: {each.dataset}, {', '.join(each.methods)}")
@@ -253,7 +334,7 @@ def fuse_own(args: argparse.Namespace) -> int:
     """Fuse a pair of files with several methods."""
     from benchmark.pair import fuse_pair, load_pair, picture, responses
 
-    pair = load_pair(args.hsi, args.msi, args.decimate)
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
     out = args.out or Path("reports") / pair.name
     told = responses(pair, args.estimator) if args.estimator else None
     rows, images = [], []
@@ -276,7 +357,7 @@ def estimate_responses(args: argparse.Namespace) -> int:
     """Print and store the responses that a pair of files tells."""
     from benchmark.pair import load_pair, responses
 
-    pair = load_pair(args.hsi, args.msi, args.decimate)
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
     out = args.out or Path("reports") / pair.name
     found = responses(pair, args.estimator)
     with store.writing(out, "--out"):
@@ -290,6 +371,23 @@ def estimate_responses(args: argparse.Namespace) -> int:
     with np.printoptions(precision=4, suppress=True, linewidth=120):
         print(f"PSF in HR pixels, phase {found.phase}:\n{found.psf.numpy()}")
     print(out / "responses.npz")
+    return 0
+
+
+def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int:
+    """Write what the first training of a plan left, in half precision."""
+    trained = next((job for job in jobs if job.kind == "train"), None)
+    if trained is None:
+        raise PlanError(f"study '{chosen.name}' trains nothing; name a method that is trained (--methods)")
+    held = store.held(root, trained)
+    source = store.folder(root, trained) / "model.safetensors"
+    if held.state != "done" or not source.is_file():
+        raise PlanError(f"{trained.label} is {held.state}" + ("" if source.is_file() else ", its parameters are not here")
+                        + ": run the study first")
+    with store.writing(path, "--to"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        weights.convert(source, path, trained.names)
+    print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {trained.label}, key {trained.key[:12]}")
     return 0
 
 
@@ -352,6 +450,8 @@ def measure(args: argparse.Namespace) -> int:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:
             print(path)
         return 0
+    if args.command == "weights":
+        return write_weights(chosen, jobs, args.results, args.to)
     if args.command == "claims":
         show_claims(render_artefact(chosen, jobs, args.results, args.reports, "claims"))
         return 0

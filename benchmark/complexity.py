@@ -86,11 +86,12 @@ def counts(job: Job) -> dict[str, Any]:
                              "macs_attention": math.nan, "uncounted_ops": "all"}
     network, size = trait(model, "network"), trait(model, "size")
     if isinstance(model, nn.Module):
-        conv, attention = multiply_adds(model, bands, msi_bands, lr_size, hr_size)
+        layers = model if network is None else network((lr_size, lr_size))
+        conv, attention = multiply_adds(layers, bands, msi_bands, lr_size, hr_size)
         found = {"parameters": sum(p.numel() for p in model.parameters()),
                  "parameters_used": used_parameters(model, bands, msi_bands, ratio),
                  "macs": conv + attention, "macs_conv": conv, "macs_attention": attention,
-                 "uncounted_ops": uncounted_operations(model, bands, msi_bands, ratio)}
+                 "uncounted_ops": uncounted_operations(layers, bands, msi_bands, ratio)}
     elif network is not None:
         optimised = network((lr_size, lr_size))
         conv, attention = multiply_adds(optimised, bands, msi_bands, lr_size, hr_size)

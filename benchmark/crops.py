@@ -75,9 +75,9 @@ class Crops(Dataset):
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The ``draw``-th crop of the training."""
         epoch, place = divmod(draw, len(self.entries))
-        order = torch.randperm(len(self.entries), generator=_generator(self.seed, "order", epoch))
+        order = torch.randperm(len(self.entries), generator=generator_of(self.seed, "order", epoch))
         entry = self.entries[int(order[place])]
-        generator = _generator(self.seed, "crop", draw)
+        generator = generator_of(self.seed, "crop", draw)
         recipe, ratio = self.recipe, self.protocol.ratio
 
         def pick(count: int) -> int:
@@ -159,6 +159,6 @@ class Crops(Dataset):
         return images
 
 
-def _generator(*words: object) -> torch.Generator:
+def generator_of(*words: object) -> torch.Generator:
     """A CPU generator seeded by names and numbers."""
     return torch.Generator().manual_seed(seed(*words))

@@ -21,6 +21,7 @@ from benchmark.plan import Job
 from benchmark.protocol import Observation
 from datasets import Scene, SceneError
 from methods import create, fuse
+from methods.registry import tell
 from methods.speed import prepared, speed_of
 
 
@@ -63,6 +64,7 @@ def scored(job: Job, images: list[str], weights: Path | None, device: torch.devi
         reference, observation = seen(job, entry)
         if model is None or weights is None:  # a model-based method is told the responses of each image
             model = build(job, reference.bands, observation, weights, device)
+        tell(model, observation.told)
         values, seconds = measured(model, reference, observation, study.protocol.ratio, device)
         finite = not any(math.isnan(value) for value in values.values())
         yield {
@@ -102,8 +104,7 @@ def build(job: Job, bands: int, observation: Observation, weights: Path | None, 
         prefix = f"{job.names[0]}/"
         own = {key.removeprefix(prefix): value for key, value in load_file(weights).items() if key.startswith(prefix)}
         model.load_state_dict(own)
-        model = prepared(model, job.study.speed, device)
-    return model
+    return prepared(model, job.study.speed, device)
 
 
 def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
@@ -111,7 +112,8 @@ def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
     """Every metric of what a method makes of an observation, NaN if that is not finite, and its seconds.
 
     The method gets copies: what it changes in place nobody else sees. Bands that are constant in the reference leave
-    every metric: they have no structure, and their PSNR would only say how well a constant is met.
+    every metric: they have no structure, and their PSNR would only say how well a constant is met. So do pixels without
+    data; of SSIM the windows that see one (:func:`benchmark.metrics.measure`).
 
     Args:
         model: as :func:`methods.create` gives it.
@@ -128,7 +130,8 @@ def measured(model: Any, reference: Scene, observation: Observation, ratio: int,
         return dict.fromkeys(METRICS, math.nan), seconds
     kept = varying(reference.cube)
     values = measure(estimate[0][kept.to(device)], reference.cube[kept].to(device), ratio=ratio,
-                     scale=reference.native_max - reference.native_min)
+                     scale=reference.native_max - reference.native_min,
+                     valid=None if reference.valid is None else reference.valid.to(device))
     return {name: value.item() for name, value in values.items()}, seconds
 
 

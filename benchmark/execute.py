@@ -18,6 +18,7 @@ from benchmark.evaluate import build, score, seen, varying
 from benchmark.machine import device_name, unchanged
 from benchmark.plan import Job, Study
 from benchmark.protocol import CLEAN
+from benchmark.sensors import left_out
 from benchmark.train import train
 from methods import fuse
 
@@ -161,7 +162,8 @@ def preflight(study: Study) -> list[str]:
     """Read and observe the first scene of every split the study uses, so that unusable data stops it at once.
 
     Returns:
-        What must be told of the scenes: which bands were taken where that follows from the scene, and bands left out.
+        What must be told of the scenes: which bands were taken where that follows from the scene, and bands left out,
+        of the scene and of the MSI sensor.
 
     Raises:
         SceneError: says what is wrong with the data.
@@ -169,11 +171,14 @@ def preflight(study: Study) -> list[str]:
     told: dict[str, None] = {}
     trained = any(study.recipe_of(method) for method in study.methods)
     for split in (*(("train", "val") if trained else ()), *study.splits):
-        scene = study.data.scene(study.data.entries(split)[0])
-        for msi_bands in study.msi_bands:
+        scene, here = study.data.scene(study.data.entries(split)[0]), study.at(split)
+        for msi_bands in here.msi_bands:
             for scenario in study.scenarios if split in study.splits else study.scenarios[:1]:
                 if scenario is study.scenarios[0] or scenario.shift:
-                    reference, _ = study.protocol.look(scene, msi_bands, scenario)
+                    reference, _ = here.protocol.look(scene, msi_bands, scenario)
+                    left = left_out(here.protocol.srf, reference.wavelengths)
+                    if left:
+                        told[f"scene '{scene.name}': {left}"] = None
                     if study.protocol.bands == "auto":
                         which = f"the {reference.bands} AVIRIS bands of the papers" if reference.bands < scene.bands \
                             else f"all {reference.bands} bands"

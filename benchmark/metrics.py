@@ -126,7 +126,9 @@ def ergas(
     return 100 / ratio * relative.sqrt()
 
 
-def ssim(estimate: torch.Tensor, reference: torch.Tensor, *, data_range: float = 1.0) -> torch.Tensor:
+def ssim(
+    estimate: torch.Tensor, reference: torch.Tensor, *, data_range: float = 1.0, valid: torch.Tensor | None = None
+) -> torch.Tensor:
     """Structural similarity as scikit-image defines it (7x7 uniform window, border left out), averaged over bands.
 
     The data range is that of the whole image, 1, not the band's: the two stabilising constants are then the same in all
@@ -137,6 +139,8 @@ def ssim(estimate: torch.Tensor, reference: torch.Tensor, *, data_range: float =
         estimate: (..., bands, H, W).
         reference: (..., bands, H, W).
         data_range: largest minus smallest value that the images may take.
+        valid: (H, W) bool: windows that see a False are left out. Where every window does, all count, and what the
+            estimate says of such pixels is replaced by the reference.
 
     Returns:
         (...,) float64.
@@ -148,7 +152,15 @@ def ssim(estimate: torch.Tensor, reference: torch.Tensor, *, data_range: float =
     if side < 3:
         raise ValueError(f"SSIM needs 3 pixels or more along each side, got images of {tuple(reference.shape[-2:])}")
     window = min(SSIM_WINDOW, side - 1 + side % 2)
-    of_bands = _each(lambda x, y: _similarity(x, y, window, data_range).mean((-2, -1)), _bands(estimate, reference))
+    whole = None
+    if valid is not None:
+        estimate = torch.where(valid, estimate, reference)
+        whole = _window_sums(valid[None].double(), window)[0] == window**2
+
+    def mean(windows: torch.Tensor) -> torch.Tensor:
+        return windows.mean((-2, -1)) if whole is None or not whole.any() else windows[:, whole].mean(-1)
+
+    of_bands = _each(lambda x, y: mean(_similarity(x, y, window, data_range)), _bands(estimate, reference))
     return torch.cat(of_bands).reshape(reference.shape[:-2]).mean(-1)
 
 
@@ -163,7 +175,8 @@ class Metric:
         unit: as a table heads it, empty for none.
         decimals: shown in tables, None for three significant digits; rows keep full precision.
         takes: what the function is told beyond the pair: any of ``"ratio"``, ``"scale"`` and ``"errors"``, those of each
-            band (:func:`band_errors`), so that all share one computation.
+            band (:func:`band_errors`), so that all share one computation; ``"valid"``: it looks at neighbours, and leaves
+            out pixels without data by itself.
     """
 
     label: str
@@ -180,12 +193,13 @@ METRICS = {
     "rmse": Metric("RMSE", rmse, "lower", "native", None, takes=("scale", "errors")),
     "rmse_unit": Metric("RMSE", rmse, "lower", "unit range", 5, takes=("errors",)),
     "ergas": Metric("ERGAS", ergas, "lower", "", 3, takes=("ratio", "errors")),
-    "ssim": Metric("SSIM", ssim, "higher", "", 4),
+    "ssim": Metric("SSIM", ssim, "higher", "", 4, takes=("valid",)),
 }
 
 
 def measure(
-    estimate: torch.Tensor, reference: torch.Tensor, *, ratio: float = 4, scale: float | torch.Tensor = 1.0
+    estimate: torch.Tensor, reference: torch.Tensor, *, ratio: float = 4, scale: float | torch.Tensor = 1.0,
+    valid: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Every metric of :data:`METRICS`, by its row column.
 
@@ -194,13 +208,16 @@ def measure(
         reference: (..., bands, H, W).
         ratio: HR pixels per LR pixel along one side.
         scale: native units per unit of the images, a number or one an image (...,).
+        valid: (H, W) bool: the pixels that are measured, which metrics without neighbours see as one row (..., bands, 1, n).
 
     Returns:
         (...,) float64 each.
     """
-    told = {"ratio": ratio, "scale": scale, "errors": band_errors(estimate, reference)}
+    whole = estimate, reference
+    seen = whole if valid is None else (estimate[..., valid].unsqueeze(-2), reference[..., valid].unsqueeze(-2))
+    told = {"ratio": ratio, "scale": scale, "errors": band_errors(*seen), "valid": valid}
     return {
-        column: metric.function(estimate, reference, **{key: told[key] for key in metric.takes})
+        column: metric.function(*(whole if "valid" in metric.takes else seen), **{key: told[key] for key in metric.takes})
         for column, metric in METRICS.items()
     }
 

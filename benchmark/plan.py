@@ -18,7 +18,9 @@ from benchmark import keys, source
 from benchmark.metrics import METRICS
 from benchmark.protocol import CLEAN, PAPER, Protocol, Scenario
 from benchmark.rows import SCHEMA
+from benchmark.sensors import Sensor
 from datasets.scene import Dataset, Scene
+from methods import weights
 from methods.registry import RESERVED, MethodError, Recipe, card, split_label
 from methods.speed import SPEEDS
 
@@ -53,6 +55,8 @@ class Study:
         splits: held-out splits, each told apart in every table.
         msi_bands: MSI band counts.
         protocol: the degradation shared by all rows.
+        sensors: by split, an MSI sensor that its scenes are seen by in place of the protocol's, and its band count there, one
+            of ``msi_bands``: scenes of several hyperspectral sensors feed different ones (see :meth:`at`).
         scenarios: columns of the robustness tables; the clean one first.
         seeds: of training; training-free methods run once.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
@@ -75,6 +79,7 @@ class Study:
     splits: tuple[str, ...] = ("test",)
     msi_bands: tuple[int, ...] = (4, 6)
     protocol: Protocol = PAPER
+    sensors: Mapping[str, tuple[Sensor, int]] = field(default_factory=dict)
     scenarios: tuple[Scenario, ...] = (CLEAN,)
     seeds: tuple[int, ...] = (0,)
     recipe: str = ""
@@ -110,6 +115,20 @@ class Study:
         """The dataset; building it reads no cube."""
         return datasets.get(self.dataset, **self.dataset_options)
 
+    def at(self, split: str) -> Study:
+        """This study on one split: with the split's own sensor and band count where it has one; the same object each time."""
+        return self._parts.get(split, self)
+
+    @cached_property
+    def _parts(self) -> dict[str, Study]:
+        """By split that has a sensor of its own: the study on it alone, over the same data, so that scenes are read once."""
+        parts = {}
+        for split, (sensor, msi_bands) in self.sensors.items():
+            part = parts[split] = replace(self, protocol=replace(self.protocol, srf=sensor), splits=(split,),
+                                          msi_bands=tuple(bands for bands in self.msi_bands if bands == msi_bands))
+            part.__dict__["data"] = self.data
+        return parts
+
     @property
     def statements(self) -> tuple[str, ...]:
         """The labels that are true of this study as it is."""
@@ -130,7 +149,7 @@ class Study:
             MethodError: no recipe of that name.
         """
         recipes = card(label).recipes
-        if not recipes:
+        if not recipes or "weights" in split_label(label)[1]:  # parameters in the place of a training
             return ()
         name = str(split_label(label)[1].get("recipe", "")) or self.recipe or next(iter(recipes))
         if name not in recipes:
@@ -235,7 +254,7 @@ class Job:
     @property
     def label(self) -> str:
         """The cell in words."""
-        words = [self.kind, "+".join(self.methods), f"msi{self.msi_bands}"]
+        words = [self.kind, "+".join(self.methods), f"msi{self.msi_bands}" if self.msi_bands else "any-msi"]
         if self.kind == "cost":
             return " ".join([*words, f"at LR {self.study.cost_lr_size}", self.device])
         words += [self.study.dataset, f"seed{self.seed}"]
@@ -254,7 +273,15 @@ class Job:
         """The training this score needs; None for training-free methods."""
         if self.kind != "score" or not self.study.stages_of(self.method):
             return None
-        return Job("train", self.study, self.study.trained_with(self.method), self.msi_bands, self.seed)
+        # One training with varied sensors serves any number of MSI bands.
+        varied = any(stage.vary for stage in self.study.stages_of(self.method))
+        return Job("train", self.study, self.study.trained_with(self.method), 0 if varied else self.msi_bands, self.seed)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """Checksums of the parameters that variants name by ``weights=``."""
+        named = {name: split_label(label)[1].get("weights") for name, label in zip(self.names, self.methods)}
+        return {name: weights.about(name, str(word)).sha256 for name, word in named.items() if word}
 
     @cached_property
     def inputs(self) -> dict[str, Any]:
@@ -267,10 +294,13 @@ class Job:
             "msi_bands": self.msi_bands,
             "protocol": study.protocol.digest,
         }
+        words |= {"weights": files} if (files := self.weights) else {}
         fused = {"speed": study.speed} if study.speed != "exact" else {}
         if self.kind == "cost":
             if study.protocol.bands != "aviris-172":  # the band count is then the scenes'
                 words["data"] = study.data.digest()
+            if study.sensors:  # and differs between splits
+                words["split"] = study.splits[0]
             return words | fused | {"device": self.device, "precision": study.precision, "lr_size": study.cost_lr_size}
         words |= {"dataset": study.dataset, "data": study.data.digest(), "seed": self.seed}
         if self.kind == "train":
@@ -291,7 +321,10 @@ class Job:
     def source(self) -> dict[str, str]:
         """Digests of the code that decides the numbers, by part; another one of a part makes the job stale."""
         cards = [card(name) for name in self.names]
-        method = [source.digest(each.build) for each in cards]
+        anchors = [split_label(label)[1].get("anchor") for label in self.methods]
+        method = [source.digest(each.build) for each in cards] + [
+            digest for anchor in anchors if anchor
+            for digest in (source.digest("methods.anchored:Anchored"), source.digest(card(str(anchor)).build))]
         parts = {"method": keys.digest([method, [each.input_range for each in cards]])[:16]}
         if self.kind == "cost":
             return parts | {"counting": source.digest("benchmark.complexity:cost")}
@@ -301,7 +334,8 @@ class Job:
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}
             return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
-                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops"),
+                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops",
+                                              *(["benchmark.varied:Varied"] if self.msi_bands == 0 else [])),
                             "layers": source.digest("methods.speed:trainable")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]
@@ -343,13 +377,16 @@ def _scores(study: Study) -> Iterator[Job]:
             for method in study.methods:
                 for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
                     for split in study.splits:
-                        yield Job("score", study.trained_on(method), (method,), msi_bands, seed, split, scenario)
+                        if msi_bands in study.at(split).msi_bands:
+                            yield Job("score", study.at(split).trained_on(method), (method,), msi_bands, seed, split, scenario)
 
 
 def _costs(study: Study, device: str) -> Iterator[Job]:
+    """Where splits have sensors of their own: on the first split with that band count."""
     for msi_bands in study.msi_bands:
-        for method in study.methods:
-            yield Job("cost", study, (method,), msi_bands, device=device)
+        parts = [part for part in map(study.at, study.splits) if msi_bands in part.msi_bands]
+        for part, method in ((part, method) for part in parts[:1] for method in study.methods):
+            yield Job("cost", part, (method,), msi_bands, device=device)
 
 
 def shard(jobs: Iterable[Job], text: str) -> list[Job]:

@@ -87,11 +87,15 @@ class Observation:
         lr_hsi: (bands, h, w) float32.
         hr_msi: (msi_bands, H, W) float32.
         told: PSF (k, k) and SRF (msi_bands, bands), both float32, and phase.
+        lr_valid: (h, w) bool, False where the PSF sees a pixel without data; None: all valid.
+        hr_valid: (H, W) bool, False where the HR-MSI has no data; None: all valid.
     """
 
     lr_hsi: Tensor
     hr_msi: Tensor
     told: Told
+    lr_valid: Tensor | None = None
+    hr_valid: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,12 @@ class Protocol:
         psf_support: side of the sampled PSF, odd.
         boundary: ``"reflect"`` (edge not repeated), ``"replicate"`` or ``"circular"``.
         phase: 0-based row and column of the first HR sample that decimation keeps.
-        srf: name of one of :data:`benchmark.sensors.SENSORS`, or a matrix as rows of numbers, (msi_bands, bands); rows are
-            normalised to sum 1.
+        srf: name of one of :data:`benchmark.sensors.SENSORS`, bands of a sensor of one's own, or a matrix as rows of numbers,
+            (msi_bands, bands); rows are normalised to sum 1.
         noise_domain: white noise relative to the power of the image in ``"unit"`` ([0, 1]) or ``"signed"`` ([-1, 1])
             values; the same SNR is stronger in the domain where the image has more power.
         use_given: take the LR-HSI and HR-MSI that came with a scene where there are any, instead of simulating.
+        psf_matrix: the PSF as rows of numbers, (psf_support, psf_support), normalised to sum 1, in place of the Gaussian.
     """
 
     # What stands in every digest; a field that came later is left out while at its default (see benchmark.keys).
@@ -129,9 +134,10 @@ class Protocol:
     psf_support: int = 19
     boundary: str = "reflect"
     phase: int = 1
-    srf: str | tuple[tuple[float, ...], ...] = "landsat-tm"
+    srf: sensors.Sensor | tuple[tuple[float, ...], ...] = "landsat-tm"
     noise_domain: str = "unit"
     use_given: bool = False
+    psf_matrix: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for value, choices in ((self.bands, BANDS), (self.noise_domain, ("unit", "signed")),
@@ -141,6 +147,10 @@ class Protocol:
         if self.psf_support % 2 == 0 or not 0 <= self.phase < self.ratio:
             raise ValueError(f"protocol '{self.name}': support {self.psf_support} must be odd, "
                              f"phase {self.phase} in 0..{self.ratio - 1}")
+        if self.psf_matrix and ({len(self.psf_matrix), *map(len, self.psf_matrix)} != {self.psf_support}
+                                or not 0 < sum(map(sum, self.psf_matrix)) < math.inf):
+            raise ValueError(f"protocol '{self.name}': its PSF must have {self.psf_support} rows of as many numbers, and a "
+                             "positive sum")
 
     @property
     def digest(self) -> str:
@@ -153,29 +163,39 @@ class Protocol:
     @property
     def psf(self) -> Tensor:
         """(support, support) float32, sums to 1."""
+        if self.psf_matrix:
+            matrix = torch.tensor(self.psf_matrix, dtype=torch.float64)
+            return (matrix / matrix.sum()).float()
         return gaussian_psf(self.psf_support, self.psf_sigma).float()
 
     def describe(self) -> str:
         """The protocol in one sentence, for captions."""
-        response = "Landsat TM boxes" if self.srf == "landsat-tm" else "a given matrix"
+        response = "Landsat TM boxes" if self.srf == "landsat-tm" else f"responses of {self.srf}" if isinstance(self.srf, str) \
+            else f"given responses of {len(self.srf)} bands" if sensors.is_sensor(self.srf) else "a given matrix"
+        blur = "a given PSF" if self.psf_matrix else f"Gaussian PSF sigma {self.psf_sigma:.4g} px"
         given = "; observations that came with the scene are used as they are" if self.use_given else ""
         return (f"Wald's protocol '{self.name}' ({self.digest}): bands {self.bands}, at most {self.hr_size} px, ratio "
-                f"{self.ratio}, Gaussian PSF sigma {self.psf_sigma:.4g} px on {self.psf_support}x{self.psf_support}, "
+                f"{self.ratio}, {blur} on {self.psf_support}x{self.psf_support}, "
                 f"{self.boundary} boundary, decimation phase {self.phase}, {response}, noise power measured in the "
                 f"{self.noise_domain} domain{given}")
 
-    def response(self, wavelengths: np.ndarray, msi_bands: int) -> Tensor:
+    def response(self, wavelengths: np.ndarray, msi_bands: int, shift_nm: float = 0.0) -> Tensor:
         """The spectral response (SRF), (msi_bands, bands) float32, rows non-negative and summing to 1.
+
+        Args:
+            wavelengths: (bands,) band centres in nm.
+            msi_bands: MSI band count.
+            shift_nm: as if the sensor were centred this many nm higher; a matrix is not moved.
 
         Raises:
             SceneError: the MSI band count is not known, or a response covers no band of the scene.
         """
-        if isinstance(self.srf, str):
-            return sensors.response(self.srf, wavelengths, msi_bands)
+        if sensors.is_sensor(self.srf):
+            return sensors.response(self.srf, wavelengths, msi_bands, shift_nm)
         matrix = torch.tensor(self.srf, dtype=torch.float32)
         if matrix.shape != (msi_bands, len(wavelengths)) or (matrix < 0).any() or (matrix.sum(1) <= 0).any():
             raise SceneError(f"response matrix {tuple(matrix.shape)}: {(msi_bands, len(wavelengths))} is needed, "
-                             "non-negative, with a positive sum in every row")
+                             "non-negative, with a positive sum in every row; give --msi-bands, --srf or --msi-sensor to fit")
         return matrix / matrix.sum(1, keepdim=True)
 
     def look(self, scene: Scene, msi_bands: int, scenario: Scenario = CLEAN) -> tuple[Scene, Observation]:
@@ -190,14 +210,18 @@ class Protocol:
         window = self._window(scene, 0)
         reference = window.rescaled()
         srf = self.response(reference.wavelengths, msi_bands)
+        lr_valid = None
         if self.use_given and reference.given:
             lr_hsi, hr_msi = self._given(reference, msi_bands, scenario)
         else:
-            source = reference.cube
+            source, valid = reference.cube, reference.valid
             if scenario.shift:  # the shifted window on the scale of the reference
-                raw = window.cube
-                source = (self._window(scene, scenario.shift).cube - raw.min()) / (raw.max() - raw.min())
+                raw, shifted = window.seen, self._window(scene, scenario.shift)
+                source, valid = (shifted.cube - raw.min()) / (raw.max() - raw.min()), shifted.valid
             lr_hsi = blur_decimate(source, self.psf, self.ratio, self.phase, self.boundary)
+            if valid is not None:
+                hidden = blur_decimate((~valid[None]).float(), torch.ones_like(self.psf), self.ratio, self.phase, self.boundary)
+                lr_valid = hidden[0] < 0.5  # a count: 1 or more where the support sees an invalid pixel
             hr_msi = apply_response(reference.cube, srf)
 
         generator = torch.Generator().manual_seed(self._noise_seed(scene.name, scenario))
@@ -206,9 +230,9 @@ class Protocol:
         if scenario.noise_target == "both":
             hr_msi = add_noise(hr_msi, scenario.snr_db, generator, self.noise_domain)
 
-        told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma)
-        told_srf = self.response(reference.wavelengths - scenario.told_srf_shift_nm, msi_bands)
-        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase))
+        told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma, psf_matrix=())
+        told_srf = self.response(reference.wavelengths, msi_bands, scenario.told_srf_shift_nm)
+        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase), lr_valid, reference.valid)
 
     def reference(self, scene: Scene) -> Scene:
         """The HR-HSI to be estimated alone, as :meth:`look` gives it."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.plan import Label, PlanError, Study
-from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise, shifted
 from methods import available, card
 from methods.registry import Recipe, near
 
@@ -65,6 +65,12 @@ SCALES: dict[str, dict[str, Any]] = {
 }
 TITLES = {"loss": "Loss coefficients of S3RNet (Table III, Figure 11)", "depth": "Depths of S3RNet's student (Table IV)",
           "fusion": "Fusion of S3RNet's branches (Figure 12)"}
+
+# Our own network: what is varied of it and of its training, each with a fifth of the steps, against the same without it.
+SUBSPACE = "subspace-net@train=and-procedural"
+VARIANTS = ("anchor_of=bicubic", "whiten=False", "noise_aware=False", "components=4", "components=8",
+            "components=16", "stages=1", "stages=2", "stages=5", "recipe=fixed-sensor", "recipe=fixed-noise",
+            "recipe=fixed-misregistration")
 
 STUDIES: dict[str, Study] = {}
 
@@ -174,6 +180,23 @@ for _study in (
         labels=(Label("Known: told the PSF and SRF of the protocol; blind: not"),),
     ),
     Study(
+        name="other-sensors",
+        title="Training-free methods on scenes of other sensors",
+        methods=tuple(available("classical")),
+        dataset="other-sensors",
+        splits=("test-cave", "test-pavia", "test-samson"),
+        msi_bands=(3, 4),
+        protocol=replace(PAPER, hr_size=96, bands="all"),
+        sensors={"test-cave": ("nikon-d700", 3), "test-pavia": ("ikonos", 4), "test-samson": ("quickbird-2", 4)},
+        scenarios=(CLEAN, noise("lr_hsi", 35)),
+        cost_lr_size=24,
+        labels=(
+            Label("Known: told the PSF and SRF of the protocol; blind: not"),
+            Label("CAVE is seen by a Nikon D700 (3 bands), Pavia Centre by IKONOS, Samson by QuickBird-2 (4 bands each): "
+                  "measured responses, at nominal wavelengths of Pavia Centre and Samson", ("sensors", "dataset")),
+        ),
+    ),
+    Study(
         name="unsupervised",
         title="Optimised for each image, without a reference",
         methods=("bicubic", "gsa", *available("unsupervised")),
@@ -207,6 +230,33 @@ for _study in (
         scenarios=(CLEAN, *(noise("both", snr_db) for snr_db in SNR_DB)) if what == "fusion" else (CLEAN, noise("both", 25)),
         **settings,
     ) for what in ABLATIONS for scale, settings in SCALES.items()),
+    Study(
+        name="unseen-flights",
+        title="Scenes of flights that nobody trained on",
+        methods=("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind", SUBSPACE),
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=(*ROBUSTNESS, shifted(1)),
+        seeds=(0, 1, 2),
+        cost_lr_size=24,
+        labels=(Label("subspace-net was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; "
+                      "it and the methods without -blind are told the responses", ("methods",)),),
+    ),
+    Study(
+        name="ablation-subspace",
+        title="What each part of subspace-net is worth",
+        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
+                 "s3rnet-subspace@train=and-procedural",
+                 *(f"s3rnet-subspace{role}@train=and-procedural,recipe=hokd" for role in ("-teacher", ""))),
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=(CLEAN, noise("lr_hsi", 35), noise("both", 30), shifted(1)),
+        training={"steps": 1200},
+        cost_lr_size=24,
+        labels=(Label("Each variant was trained for a fifth of the steps of the entry, once", ("training", "seeds")),),
+    ),
     Study(
         name="leak",
         title="What a split that mixes the tiles of a flight is worth",

@@ -19,17 +19,18 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from benchmark import metrics, store
 from benchmark.crops import Crops
-from benchmark.machine import random_state, restore_random_state
+from benchmark.machine import code_version, random_state, restore_random_state
 from benchmark.plan import Job
-from methods import create, fuse
-from methods.registry import Recipe
+from benchmark.varied import Varied, validated
+from methods import create, fuse, weights
+from methods.registry import Recipe, tell
+from methods.responses import Told
 from methods.speed import trainable
 
 SAVE_SECONDS = 120  # between two checkpoints
@@ -67,16 +68,19 @@ class Training:
         self.fabric, self.stages = fabric, job.study.stages_of(job.method)
         self.job, self.progress = job, Progress()
         protocol = job.study.protocol
-        self.validation = []
+        self.crops_of = Varied if self.stages[0].vary else Crops
+        self.validation: list[tuple[Tensor, Tensor, Tensor, Told]] = []
         for scene in job.study.data.load("val"):
-            reference, seen = protocol.look(scene, job.msi_bands)
-            self.validation.append((seen.lr_hsi, seen.hr_msi, reference.cube))
+            looks = validated(scene, protocol) if self.stages[0].vary else [protocol.look(scene, job.msi_bands)]
+            self.validation += [(seen.lr_hsi, seen.hr_msi, reference.cube, seen.told) for reference, seen in looks]
         torch.manual_seed(job.seed)
         bands = self.validation[0][2].shape[0]
         self.models: dict[str, nn.Module] = {
             name: trainable(create(name, bands=bands, msi_bands=job.msi_bands, ratio=protocol.ratio,
                                    **job.study.arguments_of(label)), fabric.device, self.stages[0].recompute)
             for name, label in zip(job.names, job.methods)}
+        for model in self.models.values():
+            tell(model, self.validation[0][3])
         task = self.stages[0].task(self.models, self.stages[0])
         self.groups_of, self.begin_task = task.parameter_groups, task.begin
         self.task = fabric.setup_module(task)
@@ -119,7 +123,7 @@ class Training:
 
         Counted in pixels, a step as three passes over its crops, so that the schedule does not follow the machine's load.
         """
-        seen = sum(reference.shape[-2] * reference.shape[-1] for _, _, reference in self.validation)
+        seen = sum(reference.shape[-2] * reference.shape[-1] for _, _, reference, _ in self.validation)
         trained = 3 * self.recipe.batch * self.recipe.crop**2 * self.epoch_steps
         return max(1, math.ceil(seen / (VALIDATION_SHARE * trained)))
 
@@ -133,7 +137,7 @@ class Training:
         if self.begun == self.progress.stage:  # by `restore`
             return
         recipe = self.recipe
-        self.crops = Crops(self.job, recipe)
+        self.crops = self.crops_of(self.job, recipe)
         self.begin_task(recipe)
         groups = parameter_groups(self.groups_of(), recipe)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
@@ -206,8 +210,10 @@ class Training:
     def validate(self, name: str) -> dict[str, float]:
         """Mean PSNR and SAM of a network over the validation images."""
         device, scores = self.fabric.device, []
-        for images in self.validation:
-            estimate = fuse(self.evaluated(name), *(image[None].to(device, copy=True) for image in images))[0].cpu()
+        model = self.evaluated(name)
+        for *images, told in self.validation:
+            tell(model, told)
+            estimate = fuse(model, *(image[None].to(device, copy=True) for image in images))[0].cpu()
             scores.append((metrics.psnr(estimate, images[2]).item(), metrics.sam(estimate, images[2]).item()))
         psnr_db, sam_deg = (sum(column) / len(column) for column in zip(*scores))
         return {"val_psnr_db": psnr_db, "val_sam_deg": sam_deg}
@@ -325,10 +331,20 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
     rows, parameters = training.summary(), training.parameters()  # a training that fails leaves no parameters to score
     with store.writing(place, "--results"):
         temporary = place / f"model.safetensors.{os.getpid()}.tmp"
-        save_file(parameters, temporary)
+        weights.save(temporary, parameters, abouts(job))
         os.replace(temporary, place / "model.safetensors")
         checkpoint.unlink(missing_ok=True)
     return rows
+
+
+def abouts(job: Job) -> list[weights.About]:
+    """What the parameters of a training are good for, a method each."""
+    study, version = job.study, code_version()
+    any_sensor = job.msi_bands == 0
+    bands = 0 if any_sensor else study.protocol.select(study.data.scene(study.data.entries("val")[0])).bands
+    return [weights.About(name, study.arguments_of(label), bands, job.msi_bands, 0 if any_sensor else study.protocol.ratio,
+                          study.protocol.describe(), study.dataset, job.key, f"{version['revision']}")
+            for name, label in zip(job.names, job.methods)]
 
 
 def parameter_groups(groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[str, Any]]:

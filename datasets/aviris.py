@@ -9,14 +9,17 @@ trained on; ``test-other-flight`` holds the flights B (other band noise, other l
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from datasets.aviris_bands import centers_nm
 from datasets.io import data_root, read_cube
-from datasets.scene import Dataset, Miniature, Scene, SceneError, register
+from datasets.scene import Dataset, Miniature, Scene, SceneError, register, split_entry
 from datasets.splitting import content_digest, file_digest, read_list
+from datasets.synthetic import Synthetic
 
 _SCENES = {  # name: (flight, sha256 of <name>.npz)
     "abu_airport_1": ("A", "d8ff5a69ccad4b227efbeb0a1f6044b04bc66200972d071a1e69bb952412cbe8"),
@@ -28,7 +31,19 @@ _SCENES = {  # name: (flight, sha256 of <name>.npz)
     "abu_urban_2": ("B", "1a360f4b707da7d055ebe5393b96662d2d9634f38e1f692b8b595c6781770916"),
     "jasper_ridge": ("C", "da78d5f39eecfaddaf787c4719732a4b59a8f65aa63ed8bbc583829c3042668e"),
 }
+TRAIN = ("flight", "and-procedural")
+PROCEDURAL = 24
+WINDOW, WINDOWS = 80, (0, 10, 20)  # side of a window of a training scene, and its first rows and columns
 _UNITS = {"A": "scaled at-sensor radiance", "B": "scaled at-sensor radiance", "C": "reflectance x 10000"}
+
+
+def windows(entry: str) -> list[str]:
+    """Nine windows of a whole scene; of one that is a window already, those of three columns."""
+    base, own = split_entry(entry)
+    if own is None:
+        return [f"{base}[{row}:{row + WINDOW},{col}:{col + WINDOW}]" for row in WINDOWS for col in WINDOWS]
+    rows, side = own[0], own[0].stop - own[0].start
+    return [f"{base}[{rows.start}:{rows.stop},{col}:{col + side}]" for col in WINDOWS if col + side <= own[1].stop]
 
 
 @register("aviris")
@@ -37,23 +52,38 @@ class Aviris(Dataset):
 
     Args:
         root: folder of the files; HSFUSION_DATA if not given.
+        train: ``flight``: four scenes of flight A. ``and-procedural``: windows of each of them, so that real ones are half of
+            what is drawn, and :data:`PROCEDURAL` scenes of the dataset ``synthetic``; one of those to validate on
+            as well. What is tested on stays the same.
     """
 
     planned_without_data = True
     scenes: Mapping[str, tuple[str, str]] = _SCENES
 
-    def __init__(self, root: str | None = None) -> None:
-        self.root = root
+    def __init__(self, root: str | None = None, train: str = "flight") -> None:
+        if train not in TRAIN:
+            raise SceneError(f"dataset 'aviris': option train={train}; choices: {', '.join(TRAIN)}")
+        self.root, self.train = root, train
 
     def splits(self) -> dict[str, list[str]]:
         """As the files ``splits/aviris_<split>.txt`` say."""
         lists = Path(__file__).with_name("splits")
         filled = ("train", "val", "test-same-flight", "test-other-flight")
-        return {"test": []} | {split: read_list(lists / f"aviris_{split}.txt") for split in filled}
+        found: dict[str, list[str]] = {"test": []} | {split: read_list(lists / f"aviris_{split}.txt") for split in filled}
+        if self.procedural:
+            found["train"] = [window for entry in found["train"] for window in windows(entry)]
+            for split, entries in self.procedural.splits().items():
+                found[split] += [f"procedural/{entry}" for entry in entries]
+        return found
+
+    @cached_property
+    def procedural(self) -> Synthetic | None:
+        """The procedural scenes that are trained on as well."""
+        return Synthetic(size=96, train=PROCEDURAL, val=1, test=0) if self.train == "and-procedural" else None
 
     def digest(self) -> str:
         """From the declared checksums and the splits; needs no data."""
-        return content_digest([self.scenes, self.splits()])
+        return content_digest([self.scenes, self.splits(), *([self.procedural.digest()] if self.procedural else [])])
 
     def read(self, base: str) -> Scene:
         """One scene, negative values kept.
@@ -61,6 +91,8 @@ class Aviris(Dataset):
         Raises:
             SceneError: unknown name, missing file, or a file that is not the one whose checksum is declared.
         """
+        if self.procedural and base.startswith("procedural/"):
+            return replace(self.procedural.read(base.removeprefix("procedural/")), name=base)
         if base not in self.scenes:
             raise SceneError(f"dataset 'aviris' has no scene '{base}'; choices: {', '.join(self.scenes)}")
         flight, sha256 = self.scenes[base]

@@ -25,6 +25,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, Union, get_args, get_orig
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 SPLITS = ("train", "val", "test")  # what every dataset has; a dataset may name further held-out splits
 KEPT_BYTES = 512 * 2**20  # of whole scenes that a dataset keeps to cut windows from
@@ -48,6 +49,7 @@ class Scene:
         units: what the native values are, in words.
         flight: acquisition the scene belongs to; scenes of one flight are never independent.
         given: observations that came with the scene, each (bands, h, w) in [0, 1], by name (``lrhsi``, ``hrmsi4``).
+        valid: (H, W) bool, False where there is no data and ``cube`` holds the nearest spectrum there is; None: all valid.
     """
 
     name: str
@@ -59,15 +61,18 @@ class Scene:
     units: str = "unknown"
     flight: str = "unknown"
     given: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    valid: torch.Tensor | None = None
 
     @classmethod
-    def from_native(cls, name: str, cube: np.ndarray, wavelengths: np.ndarray, **words: Any) -> Scene:
+    def from_native(cls, name: str, cube: np.ndarray, wavelengths: np.ndarray, valid: np.ndarray | None = None,
+                    **words: Any) -> Scene:
         """Check a native cube and map it to [0, 1] by its own extrema.
 
         Args:
             name: scene name, used in error messages.
             cube: (bands, H, W), any real dtype.
             wavelengths: (bands,) nanometres.
+            valid: (H, W) bool, where there is data; None: everywhere.
             **words: ``band_numbers``, ``units``, ``flight``, ``given`` as in the class.
 
         Raises:
@@ -75,7 +80,7 @@ class Scene:
         """
         if cube.ndim != 3 or min(cube.shape) < 1:
             raise SceneError(f"scene '{name}': shape {cube.shape}; a cube is (bands, rows, columns)")
-        native = torch.from_numpy(np.ascontiguousarray(cube, dtype=np.float64))
+        native = torch.from_numpy(np.ascontiguousarray(filled(cube, valid), dtype=np.float64))
         finite = torch.isfinite(native)
         if not finite.all():
             band, row, col = (~finite).nonzero()[0].tolist()
@@ -90,7 +95,8 @@ class Scene:
         if high <= low:
             raise SceneError(f"scene '{name}': constant (every value is {low:g}); there is nothing to fuse")
         unit = ((native - low) / (high - low)).float()
-        return cls(name, unit, np.asarray(wavelengths, dtype=np.float64), low, high, **words)
+        mask = None if valid is None or valid.all() else torch.from_numpy(np.array(valid, dtype=bool))
+        return cls(name, unit, np.asarray(wavelengths, dtype=np.float64), low, high, valid=mask, **words)
 
     @property
     def bands(self) -> int:
@@ -110,11 +116,17 @@ class Scene:
     def copy(self) -> Scene:
         """The same scene in memory of its own."""
         given = {name: image.clone() for name, image in self.given.items()}
-        return replace(self, cube=self.cube.clone(), wavelengths=self.wavelengths.copy(), given=given)
+        valid = None if self.valid is None else self.valid.clone()
+        return replace(self, cube=self.cube.clone(), wavelengths=self.wavelengths.copy(), given=given, valid=valid)
 
     def crop(self, rows: slice, cols: slice) -> Scene:
         """The pixels of a window, on the scale of the whole scene (see :meth:`rescaled`)."""
-        return replace(self, cube=self.cube[:, rows, cols])
+        return replace(self, cube=self.cube[:, rows, cols], valid=None if self.valid is None else self.valid[rows, cols])
+
+    @property
+    def seen(self) -> torch.Tensor:
+        """(bands, H, W), or (bands, n): the values of the pixels that hold data."""
+        return self.cube if self.valid is None else self.cube[:, self.valid]
 
     def select(self, indices: np.ndarray) -> Scene:
         """The given bands (0-based), in the given order, on the scale of the whole scene."""
@@ -126,18 +138,31 @@ class Scene:
         """The same scene with [0, 1] spanned by its own extrema, the native limits moved along.
 
         Raises:
-            SceneError: the cube is constant.
+            SceneError: the cube is constant, or no pixel of it holds data.
         """
-        low, high = self.cube.min().item(), self.cube.max().item()
+        if not self.seen.numel():
+            raise SceneError(f"scene '{self.name}': no pixel of this window holds data; choose another window")
+        low, high = self.seen.min().item(), self.seen.max().item()
         if high <= low:
             raise SceneError(f"scene '{self.name}': constant after selection; choose another window or other bands")
         span = self.native_max - self.native_min
+        unit = (self.cube - low) / (high - low)
         return replace(
             self,
-            cube=(self.cube - low) / (high - low),
+            cube=unit if self.valid is None else unit.clamp(0, 1),  # what fills a gap may come from outside of the window
             native_min=self.native_min + low * span,
             native_max=self.native_min + high * span,
         )
+
+
+def filled(cube: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
+    """(bands, H, W) with the nearest valid spectrum where ``valid`` (H, W) is False, so that nothing is estimated from fill."""
+    if valid is None or valid.all() or not valid.any():
+        return cube
+    rows, cols = ndimage.distance_transform_edt(~valid, return_distances=False, return_indices=True)
+    cube = cube.copy()
+    cube[:, ~valid] = cube[:, rows[~valid], cols[~valid]]
+    return cube
 
 
 _WINDOW = re.compile(r"^(?P<base>.+?)\[(\d+):(\d+),(\d+):(\d+)\]$")

@@ -30,6 +30,7 @@ from methods import (  # noqa: F401
     s2bnet,
     s3rnet,
     s3rnet_igarss,
+    s3rnet_subspace,
     ssdiff,
     sspsr,
     ssuf,

@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, pad
 
+from methods.parametric import blurred, fit_psf, fit_srf, kernels, levels_of, msi_level, nonnegative
 from methods.registry import MethodError
 from methods.responses import FWHM, gaussian_decimate, gaussian_psf
 from methods.unmixing import principal_axes
@@ -63,7 +62,7 @@ def estimate_srf(lr_hsi: Tensor, hr_msi: Tensor) -> tuple[Tensor, Tensor]:
     mean, target_mean = spectra.mean(2), lr_msi.mean(2)
     q, r = torch.linalg.qr((spectra - mean[..., None]).mT)
     target = q.mT @ (lr_msi - target_mean[..., None]).mT  # (B, min(n, bands), msi_bands)
-    srf = torch.stack([_nonnegative(a, b) for a, b in zip(r, target, strict=True)])
+    srf = torch.stack([nonnegative(a, b) for a, b in zip(r, target, strict=True)])
     return srf, target_mean - (srf @ mean[..., None])[..., 0]
 
 
@@ -177,7 +176,42 @@ def estimate_l1(
     return Responses(srf, torch.zeros_like(srf[..., 0]), found, phase)
 
 
-ESTIMATORS = {"nonnegative": estimate_nonnegative, "hysure": estimate_hysure, "l1": estimate_l1}
+def estimate_parametric(lr_hsi: Tensor, hr_msi: Tensor, phase: int | None = None) -> Responses:
+    """Nonnegative smooth responses, and a Gaussian PSF, or a box blurred by one, of unknown widths and place.
+
+    The PSF first, by variable projection, then responses from the LR-HSI and the HR-MSI seen through it; LR pixels whose PSF
+    leaves the image do not count. See :mod:`methods.parametric`, also for the sources. Images may differ in scale and by a
+    constant for each MSI band: rows of the SRF have the sum that brings the images together.
+
+    Args:
+        lr_hsi: (B, bands, h, w).
+        hr_msi: (B, msi_bands, H, W).
+        phase: 0-based index of the first HR sample that decimation keeps; None: the one nearest to where the PSFs of the batch
+            lie. What remains of a shift stands in the PSF.
+
+    Returns:
+        float64; psf of side 8 ratio + 1, zero beyond three standard deviations.
+
+    Raises:
+        MethodError: sizes that are not multiples, or least squares that do not converge.
+    """
+    ratio = ratio_of(lr_hsi, hr_msi)
+    y, z = lr_hsi.double(), hr_msi.double()
+    levels = levels_of(y)
+    shape = fit_psf(y, z, ratio, levels, y.new_zeros(len(y)))
+    first = zip(y, z, blurred(z, shape, ratio), levels, kernels(shape, ratio, 0))
+    noise = [msi_level(image, msi, *fit_srf(image, low, level, 0), psf, ratio, level.noise)
+             for image, msi, low, level, psf in first]
+    shape = fit_psf(y, z, ratio, levels, y.new_tensor(noise), shape)
+    found = [fit_srf(*each) for each in zip(y, blurred(z, shape, ratio), levels)]
+    if phase is None:
+        phase = min(max(round(float(shape.place.mean())), 0), ratio - 1)
+    srf, offset = (torch.stack(parts) for parts in zip(*found))
+    return Responses(srf, offset, kernels(shape, ratio, phase), phase)
+
+
+ESTIMATORS = {"nonnegative": estimate_nonnegative, "hysure": estimate_hysure, "l1": estimate_l1,
+              "parametric": estimate_parametric}
 
 
 def ratio_of(lr_hsi: Tensor, hr_msi: Tensor) -> int:
@@ -196,16 +230,6 @@ def _geometry(lr_hsi: Tensor, hr_msi: Tensor, phase: int | None) -> tuple[int, i
     """Ratio, and the phase if none is given."""
     ratio = ratio_of(lr_hsi, hr_msi)
     return ratio, (ratio - 1) // 2 if phase is None else phase
-
-
-def _nonnegative(matrix: Tensor, targets: Tensor) -> Tensor:
-    """``min || matrix x - target ||`` with x >= 0 for each column of ``targets`` (m, k): (k, n)."""
-    a, b = matrix.cpu().numpy(), targets.cpu().numpy()
-    try:
-        solutions = [nnls(a, column, maxiter=30 * a.shape[1])[0] for column in b.T]
-    except RuntimeError as error:
-        raise MethodError(f"the nonnegative least squares of the spectral response did not converge: {error}") from error
-    return torch.from_numpy(np.stack(solutions)).to(matrix.device)
 
 
 def _hysure_image(

@@ -1,7 +1,9 @@
 """Every method by name: what it is (:class:`Method`), how it is trained (:class:`Recipe`), how it is built and called.
 
-Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments. Two keys are no build
-arguments: ``recipe`` is the recipe of its card that it is trained by, ``train`` which scenes of the data set it is trained on.
+Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments. Every method that is
+trained takes four more keys: ``recipe`` is the recipe of its card that it is trained by, ``train`` which scenes of the data set
+it is trained on, ``weights`` a file of parameters in the place of a training (:mod:`methods.weights`), ``anchor`` a method
+without training that it then corrects (:mod:`methods.anchored`).
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ FAMILIES = ("classical", "unsupervised", "supervised")
 FIDELITIES = ("release", "described", "reference")
 TOLD = ("known", "blind")
 RESERVED = ("recipe", "train")  # keys of a variant that say how it is trained
+WRAPPED = ("weights", "anchor")  # build arguments that every method that is trained takes
+VARIED = ("bands", "gain", "sensor", "psf", "ratio", "noise", "misregistration")  # what a recipe may draw anew for each crop
 STANDARD = ("bands", "msi_bands", "ratio", "psf", "srf", "phase")  # what every method may be told
 
 
@@ -57,6 +61,8 @@ class Recipe:
         recompute: keep no activations inside of repeated blocks and compute them anew in the backward pass: less memory, the
             same numbers, more time.
         weights: coefficients of loss terms that are not the task's own, as ``((term, coefficient), ...)``.
+        vary: what of each crop is drawn anew, any of :data:`VARIED`: the network is told the responses of each and one
+            training serves any number of MSI bands (:mod:`benchmark.varied`); empty: all as the protocol says.
     """
 
     # What stands in every key, as committed rows have it; a field that came later is left out while at its default.
@@ -84,6 +90,7 @@ class Recipe:
     drop_last: bool = False
     recompute: bool = False
     weights: tuple[tuple[str, float], ...] = ()
+    vary: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,8 @@ class Traits:
             published state dict may or may not hold them.
         oracle: it is called with the reference HR-HSI as a third image.
         size: parameters that a method optimised for each image fits; None where nothing is fitted.
-        network: ``network((h, w))``: the network that it optimises for an LR-HSI of that size, to be counted.
+        network: ``network((h, w))``: the network that it optimises for an LR-HSI of that size, or that is a part of it, to be
+            counted.
     """
 
     unused: tuple[str, ...] = ()
@@ -243,9 +251,9 @@ def card(label: str) -> Method:
     method = _METHODS[name]
     own = method.defaults if arguments else {}
     for key in arguments:
-        if key in RESERVED and not method.recipes:
+        if key in (*RESERVED, *WRAPPED) and not method.recipes:
             raise MethodError(f"method '{label}': '{name}' is not trained, so that it has no '{key}'")
-        if key not in own and key not in RESERVED:
+        if key not in own and key not in (*RESERVED, *WRAPPED):
             raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
     return method
 
@@ -269,10 +277,17 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
         value range, an ``nn.Module`` for supervised methods; its ``card`` attribute is the method's card.
 
     Raises:
-        MethodError: unknown name or override, or arguments that make an oracle of a method whose card does not say so.
+        MethodError: unknown name or override, arguments that make an oracle of a method whose card does not say so, weights
+            that do not fit, or an anchor that must be trained.
     """
+    from methods import anchored, weights  # they need what this page defines
+
     method = card(name)
     chosen = overrides | {key: value for key, value in split_label(name)[1].items() if key not in RESERVED}
+    word, anchor = (str(chosen.pop(key)) if key in chosen else "" for key in WRAPPED)
+    if word:
+        chosen = {**weights.about(method.name, word).arguments, **chosen}
+        anchor = anchor or chosen.pop("anchor", "")
     told = dict(zip(STANDARD, (bands, msi_bands, ratio, psf, srf, phase)))
     accepted = inspect.signature(method.build).parameters
     own = [key for key in accepted if key not in STANDARD]
@@ -280,11 +295,21 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
         if key not in own:
             raise MethodError(f"method '{method.name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
     model = method.build(**{key: value for key, value in told.items() if key in accepted}, **chosen)
+    if anchor:
+        model = anchored.anchored(model, method, anchor, bands, msi_bands, ratio)
     model.card = method
+    if word:
+        weights.load(model, method, word, bands, msi_bands, ratio)
     if trait(model, "oracle") != method.oracle:
         raise MethodError(f"method '{method.name}' built with {chosen}: whether it looks at the reference must be on its card "
                           f"(oracle={method.oracle}); oracles are: {', '.join(n for n, m in _METHODS.items() if m.oracle)}")
     return model
+
+
+def tell(model: Any, responses: Any) -> None:
+    """Tell a network the responses of the images to come, if it is one that takes them: one with an attribute ``told``."""
+    if hasattr(model, "told"):
+        model.told = responses
 
 
 def told(label: str, arguments: Mapping[str, Any] | None = None) -> str:

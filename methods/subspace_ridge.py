@@ -20,13 +20,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
 from methods.estimation import ESTIMATORS, ratio_of
-from methods.levels import ROUNDING, TINY, msi_noise, principal_components
+from methods.levels import ROUNDING, TINY, Components, msi_noise, principal_components
 from methods.registry import Method, MethodError, register
 from methods.responses import Told, told_responses
 from methods.separable import Blur, conjugate_gradients, dct_matrix, frequency_solver
@@ -36,6 +37,38 @@ EXPONENT = 2.4  # of the details' power
 MSI_FLOOR = 1e-6  # ... the power of the MSI
 LR_FLOOR = 1e-6  # ... the mean prior variance
 SLOPE_FLOOR = 0.02  # ... the variance of an unseen coordinate, which no regression meets exactly
+
+
+class Seen(NamedTuple):
+    """What a pair tells before it is fused, float64.
+
+    Args:
+        components: mean spectrum, axes, variances, rank and s2 of Y.
+        low: Y - mu, (bands, h, w).
+        z: Z - R mu, (msi_bands, H, W).
+        srf: R (msi_bands, bands).
+        blur: B.
+        level: variance of the white noise in Z.
+    """
+
+    components: Components
+    low: Tensor
+    z: Tensor
+    srf: Tensor
+    blur: Blur
+    level: float
+
+
+class Fused(NamedTuple):
+    """An estimate.
+
+    Args:
+        image: (bands, H, W).
+        error: (p, p), expected covariance over pixels of its error along the p axes that are signal.
+    """
+
+    image: Tensor
+    error: Tensor
 
 
 @dataclass
@@ -71,29 +104,36 @@ class SubspaceRidge:
         if min(hr_msi.shape[-2:]) < 3:
             raise MethodError(f"an HR image of {tuple(hr_msi.shape[-2:])} pixels is too small; at least 3 a side")
         # Ranks differ from image to image: one after the other.
-        images = [self._fuse(y, z, ratio) for y, z in zip(lr_hsi.double(), hr_msi.double(), strict=True)]
+        images = [self.fused(self.look(y, z, ratio)).image for y, z in zip(lr_hsi.double(), hr_msi.double(), strict=True)]
         return torch.stack(images).to(lr_hsi.dtype)
 
-    def _fuse(self, y: Tensor, z: Tensor, ratio: int) -> Tensor:
-        """Y (bands, h, w), Z (msi_bands, H, W) -> (bands, H, W)."""
+    def look(self, y: Tensor, z: Tensor, ratio: int) -> Seen:
+        """What Y (bands, h, w) and Z (msi_bands, H, W) tell before they are fused."""
         if self.known is None:
             found = ESTIMATORS[self.estimator](y[None], z[None])
-            psf, srf, phase, z = found.psf[0], found.srf[0], found.phase, z - found.offset[0, :, None, None]
+            told, z = Told(found.psf[0], found.srf[0], found.phase), z - found.offset[0, :, None, None]
         else:
-            psf, srf, phase = self.known.psf.to(y), self.known.srf.to(y), self.known.phase
-        blur = Blur.of(psf, z.shape[1:], ratio, phase)
-        mean, axes, variances, rank, noise = principal_components(y.flatten(1), self.components)
-        basis, rest = axes[:, :rank], srf @ axes[:, rank:]
-        z = z - (srf @ mean)[..., None]
-        low = y - mean[..., None]
-        level = max(msi_noise(low, z, srf, blur, noise), MSI_FLOOR * float(z.square().mean()), TINY)
-        # What the subspace leaves out is there in the MSI: it counts as noise.
-        q = level * torch.eye(len(z)).to(z) + (rest * variances[rank:]) @ rest.T
-        spectra, u = self._map(torch.einsum("bp,bxy->pxy", basis, low), z, srf @ basis, q, noise, blur)
-        return torch.einsum("bp,pxy->bxy", basis @ spectra, u).add_(mean[..., None])
+            told = Told(self.known.psf.to(y), self.known.srf.to(y), self.known.phase)
+        blur = Blur.of(told.psf, z.shape[1:], ratio, told.phase)
+        components = principal_components(y.flatten(1), self.components)
+        low = y - components.mean[..., None]
+        z = z - (told.srf @ components.mean)[..., None]
+        level = max(msi_noise(low, z, told.srf, blur, components.noise), MSI_FLOOR * float(z.square().mean()), TINY)
+        return Seen(components, low, z, told.srf, blur, level)
 
-    def _map(self, low: Tensor, z: Tensor, seen: Tensor, q: Tensor, noise: float, blur: Blur) -> tuple[Tensor, Tensor]:
-        """T (p, p) and u (p, H, W) of E' (Y - mu) (p, h, w), Z - R mu (msi_bands, H, W), R E, Q, s2 and B."""
+    def fused(self, seen: Seen) -> Fused:
+        """The estimate, and how far it is expected to be off."""
+        mean, axes, variances, rank, noise = seen.components
+        basis, rest = axes[:, :rank], seen.srf @ axes[:, rank:]
+        # What the subspace leaves out is there in the MSI: it counts as noise.
+        q = seen.level * torch.eye(len(seen.z)).to(seen.z) + (rest * variances[rank:]) @ rest.T
+        low = torch.einsum("bp,bxy->pxy", basis, seen.low)
+        spectra, u, left = self._map(low, seen.z, seen.srf @ basis, q, noise, seen.blur)
+        return Fused(torch.einsum("bp,pxy->bxy", basis @ spectra, u).add_(mean[..., None]), (spectra * left) @ spectra.T)
+
+    def _map(self, low: Tensor, z: Tensor, seen: Tensor, q: Tensor, noise: float,
+             blur: Blur) -> tuple[Tensor, Tensor, Tensor]:
+        """T (p, p), u (p, H, W) and its variance (p,) of E' (Y - mu) (p, h, w), Z - R mu (msi_bands, H, W), R E, Q, s2, B."""
         rows, columns = dct_matrix(z, 1), dct_matrix(z, 2)
         spectral = blur.after(rows, columns)  # B of DCT coefficients
         prior = power_law(z)
@@ -118,7 +158,12 @@ class SubspaceRidge:
 
         solve = frequency_solver(torch.cat([passed, free.expand(unseen, -1, -1)]), white)
         x = conjugate_gradients(system, solve, low - blur(mean), self.tolerance, self.iterations)
-        return t, mean + rows.T @ (variance * spectral.adjoint(x)) @ columns
+        # What both leave of v, as if no frequency were folded onto another one.
+        h, w = low.shape[1:]
+        weight = spectral.rows[0].diagonal()[:, None].square() * spectral.columns[0].diagonal().square() * variance[:, :h, :w]
+        left = variance.clone()
+        left[:, :h, :w] *= 1 - weight / (torch.cat([passed, free.expand(unseen, -1, -1)]) + white.diagonal()[:, None, None])
+        return t, mean + rows.T @ (variance * spectral.adjoint(x)) @ columns, left.mean((1, 2))
 
 
 def power_law(z: Tensor) -> Tensor:
@@ -204,7 +249,7 @@ registered = partial(
 
 @registered("subspace-ridge", told="known", note="Told PSF, SRF and phase; rank, noise levels and prior come from the pair.")
 def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None, mode: str = "known",
-                   estimator: str = "hysure", components: int = 30, window: int = 5, slope: float = 0.5,
+                   estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
                    tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build it; for the arguments see :class:`SubspaceRidge`.
 
@@ -219,8 +264,8 @@ def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: 
     return SubspaceRidge(known, estimator, components, window, slope, tolerance, iterations)
 
 
-@registered("subspace-ridge-blind", told="blind", note="Estimates PSF and SRF, by default as HySure does.")
-def subspace_ridge_blind(estimator: str = "hysure", components: int = 30, window: int = 5, slope: float = 0.5,
+@registered("subspace-ridge-blind", told="blind", note="Estimates PSF and SRF, by default parametric.")
+def subspace_ridge_blind(estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
                          tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build :func:`subspace_ridge` in mode "blind"; for the arguments see :class:`SubspaceRidge`."""
     return subspace_ridge(mode="blind", estimator=estimator, components=components, window=window, slope=slope,

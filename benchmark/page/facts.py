@@ -127,11 +127,14 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         scenarios=study.scenarios, seeds={method: study.seeds if study.recipe_of(method) else study.seeds[:1]
                                           for method in study.methods},
         splits=tuple(Split(study.dataset, split, tuple(study.data.entries(split)),
-                           SPLIT_WORDS.get((study.dataset, split), "")) for split in study.splits),
-        protocol=study.protocol.name, digest=study.protocol.digest,
+                           SPLIT_WORDS.get((study.dataset, split), ""),
+                           *((study.at(split).protocol.digest, study.at(split).msi_bands) if split in study.sensors else ()))
+                     for split in study.splits),
+        protocol=study.protocol.name,
+        digest=" ".join(dict.fromkeys(study.at(split).protocol.digest for split in study.splits)),
         statements=(*budget_statements(budgets), *built_statements(study), *study.statements), labels=study.statements,
         conditions=(("Data", data_words(study)), *fusing_conditions(study), *training_conditions(study, jobs, held, trained),
-                    (f"Protocol {study.protocol.name}", study.protocol.describe()), ("Devices", ", ".join(devices)),
+                    *protocol_conditions(study), ("Devices", ", ".join(devices)),
                     ("Versions", versions(told_of))),
         cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
         arguments={method: study.arguments_of(method) for method in study.methods},
@@ -165,6 +168,13 @@ def data_words(study: Study) -> str:
     side, ratio = study.protocol.hr_size, study.protocol.ratio
     return (f"{study.dataset}{f' ({options})' if options else ''}: {splits}; scenes cut to {side}x{side} pixels at most, "
             f"ratio {ratio}.")
+
+
+def protocol_conditions(study: Study) -> list[tuple[str, str]]:
+    """The protocol, and that of every split that is seen by a sensor of its own."""
+    heading = f"Protocol {study.protocol.name}"
+    return [*dict.fromkeys((f"{heading}, {split}" if split in study.sensors else heading, study.at(split).protocol.describe())
+                           for split in study.splits)]
 
 
 def budget_words(stages: tuple[Recipe, ...]) -> str:

@@ -33,15 +33,16 @@ def leaderboard(whole: Section, splits: Sequence[Section]) -> Table:
         # a method optimised for each image is timed where it is scored: on the first split
         cells += [timing.cell(splits[0] if splits else whole, *case) for timing in timings]
         rows.append(row_of(facts, *case, cells))
-    rows.sort(key=lambda row: (facts.msi_bands.index(row.msi_bands), -_worth(row)))
+    rows.sort(key=lambda row: (facts.msi_bands.index(row.msi_bands), -_worth(row, len(splits))))
     words = ["Clean scenes, every method on every split."] + ([cost_words(whole)] if whole.costs else [])
     return Table("leaderboard", "Leaderboard", " ".join(words), tuple(columns), tuple(rows), facts.unranked,
                  " ".join(section.caption() for section in splits))
 
 
-def _worth(row: Row) -> float:
-    value = row.cells[0].value if row.cells else math.nan
-    return -math.inf if math.isnan(value) else value
+def _worth(row: Row, splits: int) -> float:
+    """The PSNR on the first split that has one: splits may be seen by sensors of different band counts."""
+    values = (cell.value for cell in row.cells[: splits * len(METRICS) : len(METRICS)])
+    return next((value for value in values if not math.isnan(value)), -math.inf)
 
 
 def board_html(table: Table, whole: Section, splits: Sequence[Section]) -> str:

@@ -23,12 +23,17 @@ NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
 
 @dataclass(frozen=True)
 class Split:
-    """A held-out split, the images that the plan asks for, and what must be known of it."""
+    """A held-out split, the images that the plan asks for, and what must be known of it.
+
+    One that is seen by a sensor of its own has the digest of that protocol, and the MSI band counts that it has alone.
+    """
 
     dataset: str
     name: str
     images: tuple[str, ...]
     words: str = ""
+    digest: str = ""
+    msi_bands: tuple[int, ...] = ()
 
     @property
     def title(self) -> str:
@@ -157,6 +162,8 @@ class Section:
 
     def score(self, scenario: Scenario, msi_bands: int, method: str, column: str) -> Cell:
         """The mean of one column of the score rows over the images of this split that the plan asks for."""
+        if msi_bands not in self.facts.msi_bands:
+            return Cell(notes=("this split is seen by a sensor of another band count",))
         key = scenario, msi_bands, method, column
         if key not in self._scored:
             images = sum(len(split.images) for split in ([self.split] if self.split else self.facts.splits))
@@ -214,7 +221,7 @@ def sections(facts: Facts, rows: Rows) -> tuple[Section, list[Section]]:
     twice = scores[scores.duplicated(identity)]
     if len(twice):
         raise ValueError(f"two score rows for {twice.iloc[0][identity].to_dict()}: a report takes one")
-    wanted = {(split.dataset, split.name, facts.digest) for split in facts.splits}
+    wanted = {(split.dataset, split.name, split.digest or facts.digest) for split in facts.splits}
     other = set(zip(scores["dataset"], scores["split"], scores["protocol"])) - wanted
     if other:
         raise ValueError(f"rows of {sorted(other)} do not belong to the study '{facts.study}'")
@@ -227,7 +234,8 @@ def sections(facts: Facts, rows: Rows) -> tuple[Section, list[Section]]:
             number += 1
             slug = f"{base}-{number}"
         here = scores[(scores["dataset"] == split.dataset) & (scores["split"] == split.name)]
-        made[slug] = Section(facts, replace(rows, scores=here), split, slug)
+        own = replace(facts, digest=split.digest, msi_bands=split.msi_bands) if split.digest else facts
+        made[slug] = Section(own, replace(rows, scores=here), split, slug)
     return Section(facts, rows), list(made.values())
 
 

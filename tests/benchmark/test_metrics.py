@@ -249,3 +249,28 @@ def test_other_shapes_are_named(column):
         METRICS[column].function(torch.zeros(1, 6, 8, 8), torch.zeros(6, 8, 8))
     with pytest.raises(ValueError, match=r"\(8, 8\)"):
         METRICS[column].function(torch.zeros(8, 8), torch.zeros(8, 8))
+
+
+def test_pixels_without_data_leave_every_score():
+    """Pixel metrics are those of the other pixels alone; of SSIM the windows that see such a pixel do not count."""
+    generator = torch.Generator().manual_seed(0)
+    reference, estimate = (torch.rand(3, 12, 14, generator=generator) for _ in range(2))
+    valid = torch.ones(12, 14, dtype=torch.bool)
+    valid[8:, 9:] = valid[0, 0] = False
+    worse = torch.where(valid, estimate, torch.tensor(50.0))
+    found = measure(worse, reference, scale=7.0, valid=valid)
+    assert all(torch.equal(found[name], value) for name, value in measure(estimate, reference, scale=7.0, valid=valid).items())
+    difference = (estimate - reference).double()[:, valid]
+    assert found["rmse"].item() == pytest.approx(7 * difference.square().mean().sqrt().item())
+    pixels = [(r, c) for r in range(12) for c in range(14) if valid[r, c]]
+    angles = [sam(estimate[:, r : r + 1, c : c + 1], reference[:, r : r + 1, c : c + 1]).item() for r, c in pixels]
+    assert found["sam_deg"].item() == pytest.approx(np.mean(angles))
+    windows = [ssim(estimate[:, r : r + 7, c : c + 7], reference[:, r : r + 7, c : c + 7]).item()
+               for r in range(6) for c in range(8) if valid[r : r + 7, c : c + 7].all()]
+    assert found["ssim"].item() == pytest.approx(np.mean(windows)) and len(windows) > 5
+    everywhere = measure(estimate, reference, scale=7.0, valid=torch.ones_like(valid))
+    for name, value in measure(estimate, reference, scale=7.0).items():
+        assert everywhere[name].item() == pytest.approx(value.item())
+    none = torch.ones_like(valid)
+    none[::5, ::5] = False
+    assert torch.isfinite(measure(worse, reference, valid=none)["ssim"])  # no whole window is left

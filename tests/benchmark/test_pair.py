@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.io
 import torch
 
 import run_benchmark
@@ -47,6 +48,34 @@ def test_values_that_cannot_be_scaled(tmp_path):
     np.savez(tmp_path / "dead.npz", cube=np.zeros((4, 4, 3)))
     with pytest.raises(SceneError, match="none above 0"):
         load_pair(str(tmp_path / "dead.npz"), str(tmp_path / "dead.npz"))
+
+
+def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
+    """Sidecars, words of a file of several arrays, structs, masks, one band as PAN; counts are checked at once."""
+    rng = np.random.default_rng(0)
+    hsi, msi, nm = rng.random((8, 8, 16)) + 1, rng.random((32, 32, 4)) + 1, np.linspace(430, 1000, 16)
+    hsi[0, 1] = msi[31, 31] = -9999
+    scipy.io.savemat(tmp_path / "both.mat", {"hsi": hsi, "msi": msi, "wavelength": nm, "s": {"Data": hsi[..., :5]},
+                                            "pan": msi[..., 0]})
+    file = tmp_path / "both.mat"
+    pair = load_pair(f"{file}:hsi", f"{file}:msi", nodata=-9999)
+    np.testing.assert_allclose(pair.wavelengths, nm)
+    wanted = np.ones((32, 32), bool)
+    wanted[:4, 4:8] = wanted[31, 31] = False
+    assert np.array_equal(pair.valid, wanted) and pair.lr_hsi.min() > 0 and pair.hsi_max <= 2
+    assert len(load_pair(f"{file}:s.Data", f"{file}:pan", nodata=-9999).hr_msi) == 1
+    np.save(tmp_path / "alone.npy", hsi.transpose(2, 0, 1)[:, 1:5, 1:5])
+    np.save(tmp_path / "msi.npy", msi.transpose(2, 0, 1)[:, :8, :8])
+    with pytest.raises(SceneError, match=r"last axis of arrays \(4 and 8\); if theirs is the first, say --band-first"):
+        load_pair(str(tmp_path / "alone.npy"), str(tmp_path / "msi.npy"))
+    (tmp_path / "alone.wavelengths.csv").write_text("\n".join(map(str, nm)))
+    pair = load_pair(str(tmp_path / "alone.npy"), str(tmp_path / "msi.npy"), band_first=True)
+    np.testing.assert_allclose(pair.wavelengths, nm)
+    assert pair.valid is None
+    np.savez(tmp_path / "whole.npz", cube=hsi, wavelength_nm=np.linspace(400, 2500, 224))
+    words = ["fuse", str(tmp_path / "whole.npz"), str(tmp_path / "msi.npy"), "--out", str(tmp_path / "o")]
+    assert run_benchmark.main(words) == 2 and not (tmp_path / "o").exists()
+    assert "224 wavelengths for 16 bands" in capsys.readouterr().err
 
 
 def test_similarity_is_the_universal_quality_index():

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+import methods
+from benchmark.evaluate import measured
 from benchmark.fidelity.recordings import load_case, probe
 from benchmark.protocol import (
     CLEAN,
@@ -244,3 +246,37 @@ def test_scenarios_have_no_null():
     assert CLEAN.name == "clean" and CLEAN.noise_target == "none" and math.isinf(CLEAN.snr_db)
     with pytest.raises(ValueError, match="choices"):
         noise("hr_msi", 30)
+
+
+@pytest.mark.parametrize("shift", [0, 2])
+def test_an_lr_pixel_is_invalid_where_its_psf_sees_an_invalid_one(shift):
+    """Counted in a loop over the support, rows and columns reflected at the border."""
+    protocol = Protocol(bands="all", hr_size=16, psf_sigma=1.0, psf_support=5)
+    rng = np.random.default_rng(0)
+    valid = np.ones((18, 18), bool)
+    valid[5, 9] = valid[0, 0] = valid[17, 3] = False
+    cube = rng.random((6, 18, 18))
+    cube[:, ~valid] = -9999
+    scene = Scene.from_native("s", cube, np.array([480.0, 560, 660, 800, 900, 1000]), valid)
+    reference, seen = protocol.look(scene, 4, shifted(shift))
+    whole = protocol.look(Scene.from_native("s", rng.random((6, 18, 18)), np.array([480.0, 560, 660, 800, 900, 1000])), 4)[1]
+    assert whole.lr_valid is None and whole.hr_valid is None
+    assert torch.equal(seen.hr_valid, torch.from_numpy(valid[:16, :16])) and torch.equal(reference.valid, seen.hr_valid)
+    assert torch.isfinite(seen.lr_hsi).all() and seen.lr_hsi.max() <= 1 and seen.hr_msi.min() >= 0
+    estimate = torch.where(seen.hr_valid, reference.cube + 0.1, torch.tensor(50.0))
+    class Method:
+        card = methods.card("bicubic")
+
+        def __call__(self, lr_hsi, hr_msi):
+            return estimate[None]
+
+    values, _ = measured(Method(), reference, seen, 4, torch.device("cpu"))
+    assert values["rmse_unit"] == pytest.approx(0.1, rel=1e-5)  # what it says of invalid pixels leaves every score
+    window = valid[shift : shift + 16, shift : shift + 16]
+
+    def fold(i):
+        return -i if i < 0 else 30 - i if i > 15 else i
+
+    for row, col in np.ndindex(4, 4):
+        places = [(fold(4 * row + 1 + i), fold(4 * col + 1 + j)) for i in range(-2, 3) for j in range(-2, 3)]
+        assert bool(seen.lr_valid[row, col]) == all(window[place] for place in places), (row, col)

@@ -1,7 +1,5 @@
 """Every reader against a file that something else wrote, and every way a file can be wrong."""
 
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -117,13 +115,6 @@ def test_geotiff_in_each_band_order(tmp_path):
     check(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "a.tif", CUBE.transpose(2, 0, 1), photometric="minisblack")  # a page a band
     check(tmp_path / "a.tif")
-
-
-def test_geotiff_without_the_package(tmp_path, monkeypatch):
-    (tmp_path / "a.tif").write_bytes(b"II*\0")
-    monkeypatch.setitem(sys.modules, "tifffile", None)
-    with pytest.raises(SceneError, match=r"a\.tif.*pip install tifffile.*geotiff"):
-        read_cube(tmp_path / "a.tif")
 
 
 def test_224_bands_are_aviris_where_somebody_says_so(tmp_path):

@@ -178,7 +178,7 @@ def test_an_error_of_a_constructor_is_not_blamed_on_the_options(monkeypatch):
 
 
 def test_unknown_names_are_told():
-    with pytest.raises(SceneError, match=r"unknown dataset 'sintetic'.*Did you mean 'synthetic'.*aviris, aviris-lines, aviris-tiles"):
+    with pytest.raises(SceneError, match=r"unknown dataset 'sintetic'.*Did you mean 'synthetic'.*aviris, aviris-lines"):
         datasets.get("sintetic")
     with pytest.raises(SceneError, match=r"dataset 'folder': unknown option 'patern'\. Did you mean 'pattern'\?.*root"):
         datasets.get("folder", patern="red")

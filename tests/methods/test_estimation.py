@@ -7,6 +7,7 @@ from scipy.optimize import lsq_linear
 
 from benchmark.fidelity.cases import make_case, make_noisy_case
 from methods.estimation import ESTIMATORS, estimate_hysure, estimate_l1, estimate_srf, remove_offset
+from methods.parametric import Shape, blurred, fit_srf, kernels, levels_of
 from methods.registry import MethodError
 from methods.responses import gaussian_decimate, gaussian_psf, transfer
 from tests.methods.images import random_pair
@@ -196,7 +197,7 @@ def test_responses_fit_the_images(name):
     seen = torch.einsum("mb,bxy->mxy", found.srf[0], lr_hsi[0]) + found.offset[0, :, None, None]
     inner = (..., slice(2, -2), slice(2, -2))
     error = (seen - low)[inner].square().mean().sqrt() / low[inner].mean()
-    assert error < {"nonnegative": 0.06, "hysure": 0.05, "l1": 0.12}[name]
+    assert error < {"nonnegative": 0.06, "hysure": 0.05, "l1": 0.12, "parametric": 0.04}[name]
 
 
 def test_hysure_finds_the_psf():
@@ -215,12 +216,12 @@ def test_shapes_batch_and_dtype(name, msi_bands, low, ratio):
     options = {"iterations": 5} if name == "l1" else {}
     lr_hsi, hr_msi = (image.float() for image in random_pair(msi_bands=msi_bands, size=low, ratio=ratio, batch=3))
     both = ESTIMATORS[name](lr_hsi, hr_msi, **options)
-    assert both.phase == (ratio - 1) // 2
-    side = 2 * ratio - (ratio % 2 if name == "nonnegative" else 1)
+    assert both.phase == (ratio - 1) // 2 or (name == "parametric" and both.phase in range(ratio))
+    side = 8 * ratio + 1 if name == "parametric" else 2 * ratio - (ratio % 2 if name == "nonnegative" else 1)
     assert both.srf.shape == (3, msi_bands, 7) and both.psf.shape == (3, side, side) and both.offset.shape == (3, msi_bands)
     assert torch.allclose(both.psf.sum((1, 2)), torch.ones(3, dtype=torch.float64))
     for n in range(3):
-        one = ESTIMATORS[name](lr_hsi[n : n + 1], hr_msi[n : n + 1], **options)
+        one = ESTIMATORS[name](lr_hsi[n : n + 1], hr_msi[n : n + 1], both.phase, **options)
         for part in ("srf", "psf", "offset"):
             assert getattr(both, part).dtype == torch.float64
             assert torch.allclose(getattr(both, part)[n], getattr(one, part)[0], rtol=0, atol=1e-10)
@@ -255,3 +256,133 @@ def test_unusable_images_are_refused():
     for estimate in (estimate_hysure, estimate_l1):
         with pytest.raises(MethodError, match="window"):
             estimate(lr_hsi[..., :2, :2], hr_msi[..., :8, :8])
+
+
+# ---- parametric
+
+
+def made_pair(bands=40, rank=6, low=(20, 18), ratio=4, spread=(2.2, 3.0), place=(1.4, 0.7), msi_bands=3, lr_std=0.0,
+              msi_std=0.0, box=0, seed=3):
+    """A pair by plain loops over LR pixels and taps: correlation with a PSF placed between pixels, inside a larger scene."""
+    rng = np.random.default_rng(seed)
+    (h, w), rim = low, 4 * ratio
+    rows, columns = h * ratio + 2 * rim, w * ratio + 2 * rim
+    fine = rng.standard_normal((rank, rows, columns))
+    coarse = np.repeat(np.repeat(rng.standard_normal((rank, rows // 4 + 1, columns // 4 + 1)), 4, 1), 4, 2)[:, :rows, :columns]
+    t = np.arange(bands) / bands
+    spectra = np.array([0.5 + 0.4 * np.cos((3 + 2 * k) * t + k) for k in range(rank)])
+    scene = np.einsum("kb,kxy->bxy", spectra, 0.5 + 0.1 * coarse + 0.03 * fine)
+    srf = np.zeros((msi_bands, bands))
+    for m in range(msi_bands):
+        first = 3 + m * (bands - 6) // msi_bands
+        srf[m, first : first + 5] = 0.2
+    reach = np.arange(-rim, rim + 1)
+
+    def line(sigma, at):
+        taps = np.array([sum(np.exp(-0.5 * ((x - at - step) / sigma) ** 2) for step in (np.arange(box) - (box - 1) / 2 if box
+                                                                                          else [0.0])) for x in reach])
+        return taps / taps.sum()
+
+    down, across = line(spread[0], place[0]), line(spread[1], place[1])
+    lr_hsi = np.zeros((bands, h, w))
+    for i in range(h):
+        for j in range(w):
+            top, left = rim + ratio * i - rim, rim + ratio * j - rim
+            window = scene[:, top : top + len(reach), left : left + len(reach)]
+            lr_hsi[:, i, j] = np.einsum("bxy,x,y->b", window, down, across)
+    hr_msi = np.einsum("mb,bxy->mxy", srf, scene[:, rim:-rim, rim:-rim])
+    lr_hsi += lr_std * rng.standard_normal(lr_hsi.shape)
+    hr_msi += msi_std * rng.standard_normal(hr_msi.shape)
+    return (torch.from_numpy(lr_hsi)[None], torch.from_numpy(hr_msi)[None], torch.from_numpy(srf),
+            torch.from_numpy(np.outer(down, across)))
+
+
+def centre_of(psf, phase):
+    x = torch.arange(len(psf), dtype=torch.float64) - (len(psf) - 1) // 2 + phase
+    return float((psf.sum(1) * x).sum()), float((psf.sum(0) * x).sum())
+
+
+def psf_error(found, truth):
+    """Both around HR pixel 0: a truth of side 8 ratio + 1 there, an estimate around its phase."""
+    psf, phase, reach = found.psf[0], found.phase, len(truth) // 2
+    error = 0.0
+    for i in range(-reach, reach + 1):
+        for j in range(-reach, reach + 1):
+            at = i - phase + reach, j - phase + reach
+            ours = psf[at] if min(at) >= 0 and max(at) < len(psf) else 0.0
+            error += float((ours - truth[i + reach, j + reach]) ** 2)
+    return error**0.5 / float(truth.norm())
+
+
+@pytest.mark.parametrize("spread, place, box", [((2.2, 3.0), (1.4, 0.7), 0), ((1.0, 1.0), (1.0, 1.0), 0),
+                                                ((0.2, 0.2), (1.5, 1.5), 4), ((2.0, 2.0), (-0.4, 3.3), 0)])
+def test_parametric_finds_psf_and_place(spread, place, box):
+    lr_hsi, hr_msi, srf, psf = made_pair(spread=spread, place=place, box=box)
+    found = ESTIMATORS["parametric"](lr_hsi, hr_msi)
+    assert 0 <= found.phase < 4 and abs(found.phase - sum(place) / 2) < 0.51
+    assert centre_of(found.psf[0], found.phase) == pytest.approx(centre_of(psf, 0), abs=0.02)
+    assert psf_error(found, psf) < 0.01
+    assert (found.srf >= 0).all()
+    spectra = lr_hsi[0].flatten(1) - lr_hsi[0].flatten(1).mean(1, keepdim=True)
+    assert ((found.srf[0] - srf) @ spectra).norm() < 0.01 * (srf @ spectra).norm()
+
+
+@pytest.mark.parametrize("ratio, low", [(2, (24, 24)), (8, (16, 16))])
+@pytest.mark.parametrize("msi_bands", [1, 8])
+def test_parametric_at_other_ratios_and_band_counts(ratio, low, msi_bands):
+    spread, place = (0.6 * ratio,) * 2, (0.4 * ratio, 0.5 * ratio - 0.8)
+    lr_hsi, hr_msi, _, psf = made_pair(bands=64, low=low, ratio=ratio, spread=spread, place=place, msi_bands=msi_bands)
+    assert psf_error(ESTIMATORS["parametric"](lr_hsi, hr_msi), psf) < 0.02
+
+
+@pytest.mark.parametrize("lr_std, msi_std, spread, most", [(5e-3, 0, 3.0, 0.05), (0.02, 0, 2.0, 0.05), (5e-3, 0.02, 0.8, 0.11)])
+def test_parametric_under_noise(lr_std, msi_std, spread, most):  # 0.13 where the noise of Z is taken for signal
+    clean, _, srf, psf = made_pair(spread=(spread, spread), low=(24, 24))
+    lr_hsi, hr_msi, _, _ = made_pair(spread=(spread, spread), low=(24, 24), lr_std=lr_std, msi_std=msi_std)
+    found = ESTIMATORS["parametric"](lr_hsi, hr_msi)
+    assert psf_error(found, psf) < most
+    spectra = clean[0].flatten(1) - clean[0].flatten(1).mean(1, keepdim=True)
+    assert ((found.srf[0] - srf) @ spectra).norm() < 0.06 * (srf @ spectra).norm()
+
+
+def test_noise_of_the_lr_hsi_does_not_shrink_responses():
+    """Errors in variables: told that there is no noise, the same fit gives responses whose product is too small."""
+    lr_hsi, hr_msi, srf, _ = made_pair(low=(24, 24), lr_std=0.05)
+    clean = made_pair(low=(24, 24))[0][0]
+    spectra = clean.flatten(1) - clean.flatten(1).mean(1, keepdim=True)
+    seen = srf @ spectra
+    shape = Shape(torch.tensor([[2.2, 3.0]]).double(), torch.tensor([[1.4, 0.7]]).double(), torch.tensor([0.05]).double())
+    level = levels_of(lr_hsi)[0]
+
+    def slope(level):
+        response = fit_srf(lr_hsi[0], blurred(hr_msi, shape, 4)[0], level)[0]
+        return float(((response @ spectra) * seen).sum() / seen.square().sum())
+
+    assert slope(level) == pytest.approx(1, abs=0.02)
+    assert slope(level._replace(noise=0.0)) < 0.96
+
+
+def test_parametric_takes_scale_offset_and_a_given_phase():
+    lr_hsi, hr_msi, _, psf = made_pair()
+    first = ESTIMATORS["parametric"](lr_hsi, hr_msi)
+    offset = torch.tensor([0.1, -0.3, 2.0], dtype=torch.float64)
+    other = ESTIMATORS["parametric"](7 * lr_hsi, 3 * hr_msi + offset[:, None, None], 0)
+    assert other.phase == 0 and psf_error(other, psf) < 0.01
+    assert torch.allclose(other.srf * 7 / 3, first.srf, rtol=0, atol=1e-3)
+    assert torch.allclose(other.offset[0] - 3 * first.offset[0], offset, rtol=0, atol=1e-2)
+
+
+def test_kernels_are_profiles_cut_at_three_deviations():
+    shape = Shape(torch.tensor([[1.5, 2.0]]).double(), torch.tensor([[1.25, 0.5]]).double(), torch.tensor([3.0]).double())
+    kernel = kernels(shape, 4, 1)[0]
+    expected = np.zeros((33, 33))
+    for i in range(33):
+        for j in range(33):
+            value = 1.0
+            for at, spread, place in ((i, 1.5, 1.25), (j, 2.0, 0.5)):
+                x = at - 16 + 1 - place
+                t = np.linspace(-1.5, 1.5, 2001)
+                inside = abs(x) <= round(3 * (spread**2 + 9 / 12) ** 0.5) + 0.5
+                value *= np.trapezoid(np.exp(-0.5 * ((x - t) / spread) ** 2), t) * inside
+            expected[i, j] = value
+    assert np.allclose(kernel.numpy(), expected / expected.sum(), rtol=0, atol=1e-8)

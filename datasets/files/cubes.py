@@ -1,0 +1,414 @@
+"""What callers ask of a file. Files store (rows, columns, bands); that order lives and ends below this page.
+
+cube, words = read_cube("scene.hdr")     # words["valid"]: where there is data
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datasets.aviris_bands import centers_nm, is_aviris
+from datasets.files import enmap, envi
+from datasets.files.arrays import Arrays, Declared, NoCubeError, tell
+from datasets.files.band_images import band_images, images_of
+from datasets.files.hdf import hdf
+from datasets.files.matlab import mat
+from datasets.files.numpy_files import npy, npz
+from datasets.files.raster import tiff
+from datasets.files.wavelengths import read_sidecar, sidecar_names, sidecar_of
+from datasets.scene import SceneError
+
+READERS: dict[str, Callable[[Path], Arrays]] = {
+    ".npz": npz,
+    ".npy": npy,
+    ".mat": mat,
+    ".hdr": envi.envi,
+    ".tif": tiff,
+    ".tiff": tiff,
+    ".he5": hdf,
+    ".nc": hdf,
+    ".h5": hdf,
+}
+
+
+SENSORS: dict[str, Callable[[], np.ndarray]] = {"aviris": centers_nm}  # name -> (bands,) centres in nanometres
+
+
+def read_cube(path: Path | str, sensor: str = "", nodata: float | None = None,
+              band_first: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+    """A cube with its wavelengths; what its file declares of its values is obeyed, and told once on stderr.
+
+    Wavelengths come from, in this order: a file ``<name>.wavelengths.csv`` or ``.txt`` beside the cube (numbers, one
+    a line); the cube's own file; the table of the sensor, if one is named. Where no unit is said, values below 100 are
+    micrometres. Gains and offsets are applied, bad bands are left out.
+
+    Args:
+        path: the file, or a folder of band images.
+        sensor: one of :data:`SENSORS`; empty: nothing is assumed.
+        nodata: a stored value that means no data, beside what the file says.
+        band_first: arrays are (bands, rows, columns), in formats that do not say which axis is which.
+
+    Returns:
+        cube: (bands, H, W), native values.
+        words: ``wavelengths`` (bands,) in nanometres; ``band_numbers`` (tuple), ``name`` and ``units`` where known;
+            ``valid`` (H, W) bool where some pixels hold no data in one band or more.
+
+    Raises:
+        SceneError: the file is unreadable, holds no single cube, or nothing tells its wavelengths; or it declares
+            something of its values that cannot be obeyed.
+    """
+    cube, words = read_native(path, sensor, nodata=nodata, band_first=band_first)
+    if "wavelengths" not in words:
+        why = f"no usable wavelengths ({words['unusable']})" if "unusable" in words else "no wavelengths"
+        raise SceneError(f"{path}: {len(cube)} bands and {why}. {_wavelengths_remedy(Path(path), len(cube), sensor)}")
+    return cube, words
+
+
+def read_native(path: Path | str, sensor: str = "", *, array: str = "", nodata: float | None = None, band_first: bool = False,
+                flat: bool = False) -> tuple[np.ndarray, dict[str, Any]]:
+    """A cube and its words as :func:`read_cube` gives them; wavelengths may be absent, and ``unusable`` says why.
+
+    Args:
+        path: the file, or a folder of band images.
+        sensor: as of :func:`read_cube`.
+        array: name of one of several arrays, such as ``hsi.Data`` of a MATLAB struct.
+        nodata: as of :func:`read_cube`.
+        band_first: as of :func:`read_cube`.
+        flat: an image (rows, columns) is a cube of one band.
+
+    Raises:
+        SceneError: as of :func:`read_cube`.
+    """
+    path = Path(path)
+    with _one_error(path):
+        arrays = _open(path)
+        name = _cube_name(path, arrays.shapes, array, flat)
+        stored = arrays.load(name)
+        declared = arrays.declared(name)
+    if stored.dtype.kind not in "biuf":
+        raise SceneError(f"{path}: values of type {stored.dtype}; a cube holds real numbers. Convert it first.")
+    if stored.ndim == 2:
+        stored = stored[None]
+    elif arrays.ordered or not band_first:
+        stored = np.moveaxis(stored, -1, 0)
+    declared = _with_wavelengths(path, arrays, name, declared, stored.shape, sensor, band_first)
+    return _obeyed(path, stored, declared, nodata)
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    """Every three-dimensional array of a file as stored, each (bands, h, w), by name."""
+    with _one_error(path):
+        arrays = _open(path)
+        return {name: np.moveaxis(arrays.load(name), -1, 0) for name, s in arrays.shapes.items() if len(s) == 3}
+
+
+def cube_shape(path: Path, band_first: bool = False) -> tuple[int, int, int]:
+    """(bands, H, W) of the cube in a file, from its header alone; bands that it marks as bad are not counted.
+
+    Raises:
+        NoCubeError: the file is sound and holds no cube.
+        SceneError: it is unreadable, holds several, or wavelengths that do not fit.
+    """
+    with _one_error(path):
+        arrays = _open(path)
+        name = _cube_name(path, arrays.shapes)
+        declared = arrays.declared(name)
+    shape = arrays.shapes[name]
+    shape = shape if band_first and not arrays.ordered else (shape[2], shape[0], shape[1])
+    declared = _with_wavelengths(path, arrays, name, declared, shape, "", band_first)
+    return int((~_bad(declared, shape[0])).sum()), shape[1], shape[2]
+
+
+def cube_size(path: Path, band_first: bool = False) -> tuple[int, int]:
+    """(H, W) of the cube in a file, as :func:`cube_shape`."""
+    return cube_shape(path, band_first)[1:]
+
+
+def cube_files(path: Path) -> list[Path]:
+    """The files that decide what :func:`read_cube` returns for a path: itself, ENVI raw data, what lies beside it.
+
+    Raises:
+        SceneError: the cube, or its raw data, is not there.
+    """
+    _check_there(path)
+    if path.is_dir():
+        files = images_of(path)
+    else:
+        product = enmap.metadata_beside(path) if path.suffix.lower() in (".tif", ".tiff") else None
+        files = [path, *([envi.raw_of(path)] if path.suffix.lower() == ".hdr" else [])]
+        files += [tags for tags in [Path(f"{files[-1]}.aux.xml")] if tags.is_file()]  # GDAL's own words beside a raster
+        files += [product] if product else []
+    sidecar = sidecar_of(path)
+    return [*files, *([sidecar] if sidecar else [])]
+
+
+def data_root(root: Path | str | None) -> Path:
+    """The folder of cubes: the one given, else the one that HSFUSION_DATA names.
+
+    Raises:
+        SceneError: neither is set, or it is no folder.
+    """
+    root = os.path.expanduser(root or os.environ.get("HSFUSION_DATA") or "")
+    if not root:
+        raise SceneError("no folder of cubes is given: export HSFUSION_DATA=FOLDER, or set the dataset's option 'root'")
+    if not Path(root).is_dir():
+        raise SceneError(f"'{root}' is not a folder; HSFUSION_DATA (or the option 'root') names the folder of cubes")
+    return Path(root)
+
+
+# ------------------------------------------------------------------------------------------ what a file says is obeyed
+
+
+def _with_wavelengths(path: Path, arrays: Arrays, name: str, declared: Declared, shape: tuple[int, ...], sensor: str,
+                      band_first: bool) -> Declared:
+    """The wavelengths that count, in place of the file's own; (bands, H, W) is the shape of what was stored."""
+    bands, sidecar = shape[0], sidecar_of(path)
+    others = {axis for other, s in arrays.shapes.items() if other != name and len(s) == 3 for axis in s}
+    if sidecar:
+        beside = read_sidecar(sidecar, bands)
+        kept = int((~declared.bad).sum()) if declared.bad is not None else bands
+        if len(beside) == kept < bands and declared.bad is not None:  # of the bands that are left
+            whole = np.full(bands, np.nan)
+            whole[~declared.bad] = beside
+            beside = whole
+        if len(beside) == bands or len(beside) not in others:
+            declared = replace(declared, wavelengths=beside, unusable="")
+    elif declared.wavelengths is None and sensor and bands == len(SENSORS[sensor]()):
+        declared = replace(declared, wavelengths=SENSORS[sensor]().copy(), unusable="")
+    told = declared.wavelengths
+    if told is not None and len(told) != bands:
+        if len(told) in others:  # of another array of the file, such as the HSI beside this MSI
+            return replace(declared, wavelengths=None, band_numbers=(), bad=None)
+        raise SceneError(f"{sidecar or path}: {len(told)} wavelengths for {bands} bands"
+                         f"{_axes(path, arrays, shape, len(told), band_first)}")
+    for key, values in (("band numbers", declared.band_numbers), ("marks of bad bands", declared.bad)):
+        if values is not None and len(values) not in (0, bands):
+            raise SceneError(f"{path}: {len(values)} {key} for {bands} bands; correct them or take them out")
+    if told is not None and bands == len(told) and not declared.band_numbers and is_aviris(told):
+        declared = replace(declared, band_numbers=tuple(range(1, 225)))
+    return declared
+
+
+def _axes(path: Path, arrays: Arrays, shape: tuple[int, ...], wanted: int, band_first: bool) -> str:
+    """The remedy for another number of bands, which may lie on another axis."""
+    if wanted in shape[1:] and not arrays.ordered:
+        order = "(bands, rows, columns)" if band_first else "(rows, columns, bands)"
+        what = "leave that out" if band_first else "say band_first=true (--data-option band_first=true; fuse --band-first)"
+        return (f": bands are taken from the {'first' if band_first else 'last'} axis of {order}, and another axis has "
+                f"{wanted}. If the array is {'(rows, columns, bands)' if band_first else '(bands, rows, columns)'}, {what}; "
+                "or save it transposed")
+    if wanted in shape[1:]:
+        return (f" of {shape[1]} x {shape[2]} pixels: another axis has {wanted}. Pages of a TIFF are bands; if its pages are "
+                "the rows of (rows, columns, bands), save it with one page of many bands")
+    verb = "Correct" if sidecar_of(path) else "Put"
+    return f". {verb} {sidecar_names(path)[0].name} beside it: the centres of its {shape[0]} bands in nanometres, one a line"
+
+
+def _obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | None) -> tuple[np.ndarray, dict[str, Any]]:
+    """Native values and words of stored values (bands, H, W)."""
+    bad = _bad(declared, len(cube))
+    if bad.all():
+        raise SceneError(f"{path}: every one of its {len(cube)} bands is marked bad; correct the marks")
+    if bad.any():
+        tell(f"{path}: bands {_listed(bad)} are marked bad and left out")
+    inside = None
+    if declared.valid is not None:
+        with _one_error(path):
+            inside = declared.valid()
+    missing, empty, values = _missing(cube, bad, declared.nodata, nodata, inside)
+    if empty.any() and not (bad | empty).all():
+        tell(f"{path}: bands {_listed(empty)} hold no data in any pixel and are left out")
+        bad |= empty
+    elif empty.any():
+        raise SceneError(f"{path}: every pixel is no-data ({', '.join(values)}); choose another file, or correct what it "
+                         "says of no-data")
+    if missing.all():
+        raise SceneError(f"{path}: no pixel holds data in every band (no-data: {', '.join(values)}); choose another file, "
+                         "correct what it says of no-data, or mark the bands that lack data as bad (bbl)")
+    if missing.any():
+        tell(f"{path}: {int(missing.sum())} of {missing.size} pixels are no-data ({', '.join(values)}) and masked")
+    kept = np.flatnonzero(~bad)
+    cube = cube[kept] if bad.any() else cube
+    cube = _scaled(path, cube, declared, kept)
+    words: dict[str, Any] = {}
+    if declared.wavelengths is not None:
+        words["wavelengths"] = np.asarray(declared.wavelengths, dtype=np.float64)[kept]
+        falls = int((np.diff(words["wavelengths"]) < 0).sum())
+        if 0 < falls < len(kept) - 1 and not _from_file(declared):
+            tell(f"{path}: wavelengths do not ascend ({falls} times the next one is shorter, as where detectors overlap); "
+                 "bands stay in the file's order")
+    elif declared.unusable:
+        words["unusable"] = declared.unusable
+    if declared.band_numbers:
+        words["band_numbers"] = tuple(declared.band_numbers[i] for i in kept)
+    words |= {key: value for key, value in (("name", declared.name), ("units", declared.units)) if value}
+    if missing.any():
+        words["valid"] = ~missing
+    else:
+        _tell_flat(path, cube)
+    return cube, words
+
+
+def _bad(declared: Declared, bands: int) -> np.ndarray:
+    """(bands,) bool: bands marked as bad, or by a wavelength of 0 as headers of some sensors do."""
+    bad = np.zeros(bands, dtype=bool) if declared.bad is None else declared.bad.copy()
+    return bad if declared.wavelengths is None else bad | ~(np.nan_to_num(declared.wavelengths) > 0)
+
+
+def _missing(cube: np.ndarray, bad: np.ndarray, declared: tuple[float | None, ...], nodata: float | None,
+             inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Where a pixel lacks a band (H, W), which bands lack all pixels (bands,), and the values that say so."""
+    missing, empty = np.zeros(cube.shape[1:], dtype=bool), np.zeros(len(cube), dtype=bool)
+    values: dict[str, None] = {}
+    outside = np.zeros_like(missing) if inside is None else ~inside
+    for index in np.flatnonzero(~bad):
+        band = cube[index]
+        hit = np.zeros_like(missing)
+        for value in {*(declared[index : index + 1]), nodata} - {None}:
+            meant = band == np.array(value).astype(band.dtype) if _fits(value, band.dtype) else np.zeros_like(hit)
+            if meant.any():
+                values[f"{value:g}"] = None
+            hit |= meant
+        if band.dtype.kind == "f":
+            holes = np.isnan(band)
+            if holes.any():
+                values["NaN"] = None
+            hit |= holes
+        empty[index] = (hit | outside).all()
+        if not empty[index]:
+            missing |= hit
+    if outside.any():
+        values["outside of its mask"] = None
+    return missing | outside, empty, list(values)
+
+
+def _fits(value: float | None, dtype: np.dtype) -> bool:
+    """Whether values of a type can be equal to a number: no byte is -9999."""
+    if value is None or np.isnan(value) or dtype.kind == "b":
+        return False
+    return dtype.kind == "f" or (float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+
+
+def _scaled(path: Path, cube: np.ndarray, declared: Declared, kept: np.ndarray) -> np.ndarray:
+    if declared.gains is None or declared.offsets is None:
+        return cube
+    gains, offsets = declared.gains[kept], declared.offsets[kept]
+    if (gains == 1).all() and (offsets == 0).all():
+        return cube
+    if not (np.isfinite(gains).all() and np.isfinite(offsets).all() and (gains != 0).all()):
+        raise SceneError(f"{path}: gains {_span(gains)} and offsets {_span(offsets)}: they must be numbers, and gains not 0; "
+                         "correct them in the file")
+    tell(f"{path}: gains {_span(gains)} and offsets {_span(offsets)} are applied")
+    dtype = np.result_type(cube.dtype, np.float32)
+    return cube * gains.astype(dtype)[:, None, None] + offsets.astype(dtype)[:, None, None]
+
+
+def _tell_flat(path: Path, cube: np.ndarray) -> None:
+    """Pixels with one value in all bands are mostly fill that the file does not declare."""
+    if len(cube) < 3 or (cube[0] == cube[-1]).mean() < 0.01:
+        return
+    flat = (cube == cube[:1]).all(0)
+    values, counts = np.unique(cube[0][flat], return_counts=True)
+    if len(counts) and counts.max() >= 0.01 * flat.size:
+        value = values[counts.argmax()]
+        tell(f"{path}: {counts.max()} of {flat.size} pixels are {value:g} in every band; if that means no data, say "
+             f"nodata={value:g} (--data-option nodata={value:g}; fuse --nodata {value:g})")
+
+
+def _from_file(declared: Declared) -> bool:
+    """Whether band numbers came with the file: who wrote those knows of the overlap."""
+    return bool(declared.band_numbers) and declared.band_numbers != tuple(range(1, 225))
+
+
+def _listed(marks: np.ndarray) -> str:
+    """Bands by number from 1: ``3, 4, 10-12``."""
+    runs = np.split(np.flatnonzero(marks) + 1, np.flatnonzero(np.diff(np.flatnonzero(marks)) > 1) + 1)
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
+
+
+def _span(values: np.ndarray) -> str:
+    return f"{values.min():g}" if values.min() == values.max() else f"{values.min():g} to {values.max():g}"
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+@contextmanager
+def _one_error(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises into a SceneError; what a sound file may ask for is not called damage."""
+    try:
+        yield
+    except SceneError:
+        raise
+    except (PermissionError, MemoryError, ImportError, NotImplementedError) as error:
+        raise SceneError(f"{path}: cannot be read ({type(error).__name__}: {error}). Give the file other rights, or convert it "
+                         "to a form that can be read here.") from error
+    except Exception as error:  # parsers meeting damage raise zlib, struct, OS, type, key, ... errors
+        raise SceneError(
+            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}: {error}). The file is damaged, cut off "
+            "or of another format: copy it again, or convert it."
+        ) from error
+
+
+def _open(path: Path) -> Arrays:
+    _check_there(path)
+    if path.is_dir():
+        return band_images(path)
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise SceneError(
+            f"{path}: unknown suffix '{path.suffix}'. Readable: {', '.join(READERS)} "
+            "(of ENVI files name the .hdr), and folders of band images. Rename or convert the file."
+        )
+    if not path.stat().st_size:
+        raise NoCubeError(f"{path}: an empty file (0 bytes); copy it again")
+    return reader(path)
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise SceneError(f"{path}: no such file; put it there, or name another")
+
+
+def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]], array: str = "", flat: bool = False) -> str:
+    cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 0]
+    flats = [name for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 1]
+    if array:
+        asked = [name for name in cubes + (flats if flat else []) if array in (name, name.replace("/", "."))]
+        if not asked:
+            choices = ", ".join(cubes + (flats if flat else [])) or "none"
+            raise SceneError(f"{path}: no three-dimensional array '{array}'; choices: {choices}")
+        return asked[0]
+    if "cube" in cubes:
+        return "cube"
+    if not cubes and flat and len(flats) == 1:
+        return flats[0]
+    if len(cubes) != 1:
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
+        error = SceneError if cubes else NoCubeError
+        ways = f" (fuse takes {path.name}:{cubes[0]})" if cubes else ""
+        raise error(
+            f"{path}: {len(cubes)} three-dimensional arrays where one (rows, columns, bands) is wanted; the file holds "
+            f"{found}. Keep one, or name the one that is meant 'cube'{ways}."
+        )
+    return cubes[0]
+
+
+def _wavelengths_remedy(path: Path, bands: int, sensor: str) -> str:
+    beside = (
+        f"Spectral responses are built from wavelengths: put {sidecar_names(path)[0].name} beside it, the band centres in "
+        "nanometres, one a line"
+    )
+    if sensor:
+        return f"{beside} (sensor={sensor} is not it: that has {len(SENSORS[sensor]())} bands)."
+    fitting = [name for name, centers in SENSORS.items() if len(centers()) == bands]
+    # The number of bands tells no sensor: EnMAP has 224 as well.
+    told = (f"; or, if it is {name.upper()}, say sensor={name} (--data-option sensor={name})" for name in fitting)
+    return f"{beside}{''.join(told)}."

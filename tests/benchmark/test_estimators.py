@@ -1,0 +1,129 @@
+"""The benchmark of estimators: pairs against a loop, figures of known errors, and doubts where an estimate is bad."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmark import estimators
+from benchmark.estimators import BLURS, RATIO, against_truth, made, quality
+from datasets import get
+from methods.estimation import ESTIMATORS, Responses
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return next(iter(get("synthetic", size=64, train=0, val=1, test=0).load("val")))
+
+
+def truth(pair):
+    return Responses(pair.srf[None], torch.zeros(1, len(pair.srf)).double(), pair.psf[None].double(), pair.phase)
+
+
+def test_a_pair_is_what_a_loop_makes(scene):
+    pair = made(scene, "tm-4", "box", "none")
+    assert pair.words["blur"] == "box" and pair.reference.shape == (172, 64, 64)
+    for band, i, j in ((0, 2, 3), (100, 0, 0), (171, 15, 15), (60, 7, 1)):
+        total = 0.0
+        for down in range(RATIO):
+            for right in range(RATIO):
+                total += float(pair.reference[band, RATIO * i + down, RATIO * j + right])
+        assert float(pair.lr_hsi[band, i, j]) == pytest.approx(total / RATIO**2, abs=1e-6)
+    assert torch.allclose(pair.hr_msi.double(), torch.einsum("mb,bxy->mxy", pair.srf, pair.reference.double()), atol=1e-6)
+
+
+@pytest.mark.parametrize("blur, centre, second", [("gaussian-1", (0, 0), 1), ("gaussian-2", (0, 0), 4),
+                                                  ("box", (0.5, 0.5), 1.25), ("shifted", (1.3, -0.7), 4)])
+def test_blurs(blur, centre, second):
+    psf = BLURS[blur]()
+    x = torch.arange(len(psf)).double() - len(psf) // 2
+    assert len(psf) % 2 == 1 and float(psf.sum()) == pytest.approx(1)
+    for axis, at in enumerate(centre):
+        line = psf.sum(1 - axis).double()
+        mean = float((line * x).sum())
+        assert mean == pytest.approx(at, abs=0.02)
+        assert float((line * (x - mean) ** 2).sum()) == pytest.approx(second, rel=0.04)
+
+
+@pytest.mark.parametrize("noise, snr", [("lr-35", (35, None)), ("both-30", (30, 30))])
+def test_noise_is_as_strong_as_asked(scene, noise, snr):
+    pair, clean = made(scene, "tm-6", "gaussian-2", noise), made(scene, "tm-6", "gaussian-2", "none")
+    for image, before, asked in ((pair.lr_hsi, clean.lr_hsi, snr[0]), (pair.hr_msi, clean.hr_msi, snr[1])):
+        if asked is None:
+            assert torch.equal(image, before)
+        else:
+            ratio = before.double().square().mean() / (image - before).double().square().mean()
+            assert 10 * float(ratio.log10()) == pytest.approx(asked, abs=0.2)
+
+
+def test_figures_of_known_errors(scene):
+    pair = made(scene, "tm-4", "gaussian-2", "none")
+    right = truth(pair)
+    assert against_truth(right, pair) == pytest.approx(
+        {"share_in_band": 1, "srf_error": 0, "psf_error": 0, "centre_error_px": 0}, abs=1e-6)
+    late = against_truth(replace(right, phase=pair.phase + 1), pair)
+    assert late["centre_error_px"] == pytest.approx(2**0.5, abs=1e-6) and late["psf_error"] > 0.3
+    wide = torch.nn.functional.pad(pair.psf.double(), (3, 5, 2, 6))  # the same PSF, on another support, 1 and 2 pixels away
+    moved = against_truth(replace(right, psf=wide[None]), pair)
+    assert moved["centre_error_px"] == pytest.approx(5**0.5, abs=1e-6)
+    leaky = pair.srf.clone()
+    leaky[:, 150] = 1.0
+    worse = against_truth(replace(right, srf=leaky[None]), pair)
+    assert worse["share_in_band"] == pytest.approx(0.5)
+    low = pair.clean.double().flatten(1)
+    band = low[150] - low[150].mean()
+    seen = pair.srf @ low
+    seen = seen - seen.mean(1, keepdim=True)
+    assert worse["srf_error"] == pytest.approx(float((len(seen) * band.square().sum()).sqrt() / seen.norm()), rel=1e-5)
+
+
+def test_residuals_are_those_of_a_loop(scene):
+    pair = made(scene, "tm-4", "gaussian-1", "lr-35")
+    found = ESTIMATORS["hysure"](pair.lr_hsi[None], pair.hr_msi[None])
+    judged = quality(found, pair.lr_hsi[None], pair.hr_msi[None])[0]
+    reach = (len(found.psf[0]) - 1) // 2
+    for m in range(4):
+        theirs, ours = [], []
+        for i in range(2, 14):
+            for j in range(2, 14):
+                top, left = found.phase + RATIO * i - reach, found.phase + RATIO * j - reach
+                window = pair.hr_msi[m, top : top + 2 * reach + 1, left : left + 2 * reach + 1].double()
+                theirs.append(float((window * found.psf[0]).sum()))
+                ours.append(float(found.srf[0, m] @ pair.lr_hsi[:, i, j].double()))
+        expected = np.sqrt(np.mean((np.array(ours) - theirs) ** 2)) / np.std(theirs)
+        assert judged.residual[m] == pytest.approx(expected, rel=1e-6)
+    assert judged.bands == 172 and 4 <= judged.rank < 40
+
+
+@pytest.mark.parametrize("noise", ["none", "lr-25", "both-30"])
+def test_the_truth_is_trusted_and_errors_are_not(scene, noise):
+    pair = made(scene, "tm-4", "gaussian-2", noise)
+    images, right = (pair.lr_hsi[None], pair.hr_msi[None]), truth(pair)
+    assert quality(right, *images)[0].trust == "ok"
+    for wrong in (replace(right, phase=pair.phase + 1), replace(right, srf=right.srf.roll(12, 2)),
+                  replace(right, psf=BLURS["box"]()[None])):
+        assert "not explained" in quality(wrong, *images)[0].trust
+    assert "does not end" in quality(ESTIMATORS["hysure"](*images), *images)[0].trust
+    both = quality(Responses(right.srf.expand(2, -1, -1), right.offset.expand(2, -1), right.psf.expand(2, -1, -1), right.phase),
+                   *(image.expand(2, -1, -1, -1) for image in images))
+    assert both[0] == both[1] == quality(right, *images)[0]
+
+
+def test_too_few_dimensions_are_told():
+    low = torch.rand(1, 1, 20, 20, generator=torch.Generator().manual_seed(0)).double() * torch.ones(12, 1, 1)
+    found = Responses(torch.full((1, 3, 12), 1 / 12).double(), torch.zeros(1, 3).double(), torch.ones(1, 1, 1).double(), 0)
+    judged = quality(found, low, low[:, :3].repeat_interleave(2, 2).repeat_interleave(2, 3))[0]
+    assert judged.rank == 1 and "fewer dimensions" in judged.trust
+
+
+def test_rows_of_a_comparison():
+    compared = estimators.compare(("hysure", "parametric"), [("synthetic", "val")], [("tm-4", "gaussian-3")], ("none", "lr-35"))
+    found = list(compared)
+    assert [(row["estimator"], row["noise"]) for row in found] == [
+        ("hysure", "none"), ("parametric", "none"), ("hysure", "lr-35"), ("parametric", "lr-35")]
+    for row in found:
+        assert row["loss_db"] == row["psnr_known_db"] - row["psnr_told_db"]
+        assert row["sensor"] == "tm-4" and row["split"] == "val" and len(row["residuals"].split()) == 4
+        assert (row["trust"] == "ok") == (row["estimator"] == "parametric")
+        assert row["loss_db"] < 0.3 if row["estimator"] == "parametric" else row["loss_db"] > 3
