@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.aviris_bands import KEPT_172, is_aviris
+from datasets.aviris_bands import KEPT_172
 from datasets.csakd_tiles import CsakdTiles
 from datasets.download import Published, Remote, Source
 from datasets.io import read_cube
@@ -141,9 +141,12 @@ def cut(header: Path, folder: Path, line: str) -> int:
         SceneError: not a line of AVIRIS, or too small for a tile.
     """
     cube, words = read_cube(header)
-    if not is_aviris(words["wavelengths"]):
-        raise SceneError(f"{header}: {len(cube)} bands whose centres are not the 224 of AVIRIS; take the line out of {LINES}")
-    kept = np.array(KEPT_172) - 1
+    numbers = words.get("band_numbers", ())  # of the 224 bands, those with data
+    if not set(KEPT_172) <= set(numbers):
+        raise SceneError(f"{header}: {len(cube)} bands, not the 224 of AVIRIS by their centres, or some of the 172 that are "
+                         f"kept hold no data; take the line out of {LINES}")
+    kept = [numbers.index(number) for number in KEPT_172]
+    valid = words.get("valid", np.ones(cube.shape[1:], dtype=bool))
     columns = cube.shape[2] // TILE
     new = folder / f".{line}.cutting"
     new.mkdir(parents=True, exist_ok=True)
@@ -151,7 +154,7 @@ def cut(header: Path, folder: Path, line: str) -> int:
     for number in range(cube.shape[1] // TILE * columns):
         row, col = (TILE * place for place in divmod(number, columns))
         tile = cube[:, row : row + TILE, col : col + TILE]
-        if tile.min() > _OUTSIDE:
+        if valid[row : row + TILE, col : col + TILE].all() and tile.min() > _OUTSIDE:
             with (new / f"{line}_{number}GT.npz.npy").open("wb") as file:
                 np.save(file, np.ascontiguousarray(tile[kept].transpose(1, 2, 0)))
             count += 1

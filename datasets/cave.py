@@ -4,13 +4,12 @@ Yasuma et al., Generalized Assorted Pixel Camera, 2008. Every band is read with 
 lose half of the digits.
 """
 
-import warnings
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from datasets.download import Published, Remote, Source
+from datasets.download import Published, Remote, Source, native
 from datasets.scene import Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest
 
@@ -74,10 +73,12 @@ class Cave(Published):
         """
         if base not in SCENES:
             raise SceneError(f"dataset 'cave' has no scene '{base}'; choices: {', '.join(SCENES)}")
-        bands = [_png(path) for path in self.pngs(base)]
-        if len({band.shape for band in bands}) > 1:
-            raise SceneError(f"{self.pngs(base)[0].parent}: bands of several sizes; copy the scene again")
-        return Scene.from_native(base, np.stack(bands), np.arange(400.0, 701.0, 10.0), units="counts of 16 bits", flight=base)
+        pngs = self.pngs(base)
+        try:
+            cube, words = native(pngs[0].parent, np.arange(400.0, 701.0, 10.0))
+        except SceneError as error:  # it names the folder
+            raise SceneError(f"{pngs[0].name} to {pngs[-1].name}: {error}") from error
+        return Scene.from_native(base, cube, units="counts of 16 bits", flight=base, **words)
 
     @classmethod
     def miniature(cls, folder: Path) -> Miniature:
@@ -92,18 +93,3 @@ class Cave(Published):
             for number, band in enumerate(native[name], 1):
                 Image.fromarray(band).save(inner / f"{name}_ms_{number:02d}.png")
         return Miniature((partial(cls, str(folder)), partial(cls, str(folder), "customary")), native)
-
-
-def _png(path: Path) -> np.ndarray:
-    """(H, W) values of a grey image, 16 bits where it has as many; of a coloured one the first channel."""
-    from PIL import Image  # it is there with matplotlib and scikit-image
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of chunks that other programs have added
-            with Image.open(path) as image:
-                values = np.asarray(image)
-    except Exception as error:  # a damaged PNG raises OS, syntax, zlib and value errors: all mean this
-        raise SceneError(f"{path}: cannot be read as a PNG ({type(error).__name__}: {error}). It is damaged: copy it again, or "
-                         "delete the folder and download the data set again.") from error
-    return values if values.ndim == 2 else values[..., 0]

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from datasets.io import cube_files, data_root, read_cube, read_native
+from datasets.io import data_root, read_native
 from datasets.scene import Dataset, SceneError, names, near, registered
 
 if TYPE_CHECKING:
@@ -133,23 +133,27 @@ class Published(Dataset):
         )
 
 
-def native(path: Path, wavelengths: np.ndarray, stored: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """A cube (bands, H, W) with wavelengths (bands,) in nm: of a file beside it, its own, or else those given.
+def native(path: Path, wavelengths: np.ndarray, stored: int = 0) -> tuple[np.ndarray, dict[str, Any]]:
+    """A cube with its wavelengths: of a file beside it, its own, or else those given.
 
     Args:
         path: the file.
-        wavelengths: (bands,) of the bands that are kept, the first ones.
+        wavelengths: (bands,) nm, of the bands that are kept, the first ones.
         stored: number of bands in the file, if it holds others after them.
+
+    Returns:
+        cube: (bands, H, W), native values.
+        words: ``wavelengths`` (bands,) in nm, and ``valid`` (H, W) bool where some pixels hold no data.
 
     Raises:
         SceneError: unreadable, or another number of bands.
     """
     kept, stored = len(wavelengths), stored or len(wavelengths)
-    cube, words = read_cube(path) if len(cube_files(path)) > 1 else read_native(path)  # a sidecar is the second file
+    cube, words = read_native(path)
     if len(cube) != stored:
-        raise SceneError(f"{path}: {len(cube)} bands where the data set has {stored}; copy it again, or give cubes of your "
-                         "own to the dataset 'folder'")
-    return cube[:kept], words.get("wavelengths", wavelengths)[:kept]
+        raise SceneError(f"{path}: {len(cube)} bands with data where the data set has {stored}; copy it again, or give cubes "
+                         "of your own to the dataset 'folder'")
+    return cube[:kept], {"wavelengths": words.get("wavelengths", wavelengths)[:kept], "valid": words.get("valid")}
 
 
 # ---------------------------------------------------------------------------------------------------- the two commands

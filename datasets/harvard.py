@@ -66,8 +66,8 @@ class Harvard(Published):
             raise SceneError(f"dataset 'harvard', {self.part}, has no scene '{base}'; choices: {', '.join(self.paths)}")
         if not self.paths[base].is_file():
             raise self.missing(self.paths[base].name)
-        cube, nm = native(self.paths[base], np.arange(420.0, 721.0, 10.0))
-        return Scene.from_native(base, cube, nm, flight=base)
+        cube, words = native(self.paths[base], np.arange(420.0, 721.0, 10.0))
+        return Scene.from_native(base, cube, flight=base, **words)
 
     @classmethod
     def miniature(cls, folder: Path) -> Miniature:

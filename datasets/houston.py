@@ -34,9 +34,9 @@ class Houston2018(OneImage):
     stored = 50
 
     def missing(self, what: str) -> SceneError:
-        """Says how to convert the archive's PCIDSK file, which no reader here reads, where it is there."""
+        """Says how to convert the archive's PCIDSK file, where it is there."""
         found = next(self.folder.rglob("20170218_UH_CASI_S4_NAD83.pix"), None)
         if not found:
             return super().missing(what)
-        return SceneError(f"{found}: a PCIDSK file, which must become a TIFF. Give GDAL's command `gdal_translate {found} "
+        return SceneError(f"{found}: a PCIDSK file, which must become a TIFF. Give the command `.venv/bin/rio convert {found} "
                           f"{found.with_suffix('.tif')}`.")

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.download import Published, Remote, Source, native
+from datasets.download import Published, Remote, Source
+from datasets.io import read_all
+from datasets.one_image import write_tiff
 from datasets.scene import SPLITS, Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, read_list
 
 KEPT = tuple(n for n in range(1, 225) if not (127 <= n <= 141 or 161 <= n <= 167))
+_NO_DATA = -32768  # in EnMAP's products
 _LISTS = ("hard", "easy")
 
 
@@ -94,11 +97,16 @@ class HySpecNet(Published):
             SceneError: unknown name, missing or unusable file.
         """
         path = self.path(base)
-        cube, nm = native(path, enmap_nm())
+        stored, nm = read_all(path)["cube"], enmap_nm()  # with the bands of water vapour, which hold no data
+        if len(stored) != len(nm):
+            raise SceneError(f"{path}: {len(stored)} bands where a patch has {len(nm)}; copy it again")
         kept = np.array(KEPT) - 1
         kept = kept[np.argsort(nm[kept], kind="stable")]
+        valid = (stored[kept] != _NO_DATA).all(0)
+        if not valid.any():
+            raise SceneError(f"{path}: no pixel holds data; take the patch out of splits/{self.lists}")
         flight = next(entries[base] for entries in self.listed.values() if base in entries)
-        return Scene.from_native(base, cube[kept], nm[kept], units="surface reflectance x 10000", flight=flight)
+        return Scene.from_native(base, stored[kept], nm[kept], valid, units="surface reflectance x 10000", flight=flight)
 
     def _list(self, split: str) -> list[str]:
         name = f"{split}.csv"
@@ -114,8 +122,6 @@ class HySpecNet(Published):
     @classmethod
     def miniature(cls, folder: Path) -> Miniature:
         """Two patches of 6 x 8 pixels of each of four images."""
-        import tifffile
-
         rng, native, patches = np.random.default_rng(0), {}, []
         kept = np.array(KEPT) - 1
         kept = kept[np.argsort(enmap_nm()[kept], kind="stable")]
@@ -127,7 +133,8 @@ class HySpecNet(Published):
                 inner = data / f"hyspecnet-11k-{i + 1:02d}" / "hyspecnet-11k" / "patches" / image / patch
                 inner.mkdir(parents=True)
                 cube = rng.integers(-100, 6000, (224, 6, 8)).astype(np.int16)
-                tifffile.imwrite(inner / f"{patch}-SPECTRAL_IMAGE.TIF", cube, photometric="minisblack", metadata=None)
+                cube[126:141] = _NO_DATA
+                write_tiff(inner / f"{patch}-SPECTRAL_IMAGE.TIF", cube)
                 native[patch] = cube[kept]
                 patches.append(f"{image}/{patch}/{patch}-DATA.npy")
         hard = {"train": patches[:4], "val": patches[4:6], "test": patches[6:]}

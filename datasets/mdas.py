@@ -8,6 +8,7 @@ The centres of the 242 bands are not in our sources: made evenly spaced, 88 from
 A file ``<name>.wavelengths.csv`` beside an image replaces them.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import torch
 
 from datasets.download import Published, Remote, Source, native
 from datasets.io import read_native
-from datasets.one_image import evenly
+from datasets.one_image import evenly, write_tiff
 from datasets.scene import Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, file_digest
 
@@ -56,8 +57,8 @@ class Mdas(Published):
         """
         if base not in AREAS:
             raise SceneError(f"dataset 'mdas' has no scene '{base}'; choices: {', '.join(AREAS)}")
-        cube, nm = native(self.image("EeteS_EnMAP_10m", base), self.wavelengths)
-        scene = Scene.from_native(base, cube, nm, units="reflectance x 10000", flight="mdas")
+        cube, words = native(self.image("EeteS_EnMAP_10m", base), self.wavelengths)
+        scene = Scene.from_native(base, cube, units="reflectance x 10000", flight="mdas", **words)
         coarse, _ = native(self.image("EeteS_EnMAP_30m", base), self.wavelengths)
         sentinel, _ = read_native(self.image("Sentinel_2", base))
         if sentinel.shape != (12, *scene.size) or tuple(3 * n for n in coarse.shape[1:]) != scene.size:
@@ -65,24 +66,19 @@ class Mdas(Published):
                              f"reference of {scene.size} pixels; copy the data set again")
         given = {"lrhsi": coarse, "hrmsi4": sentinel[SENTINEL_BANDS]}
         low, span = scene.native_min, scene.native_max - scene.native_min
-        return Scene(
-            scene.name, scene.cube, scene.wavelengths, low, scene.native_max, units=scene.units, flight=scene.flight,
-            given={key: torch.from_numpy(((image - low) / span).astype(np.float32)) for key, image in given.items()},
-        )
+        unit = {key: torch.from_numpy(((image - low) / span).astype(np.float32)) for key, image in given.items()}
+        return replace(scene, given=unit)
 
     @classmethod
     def miniature(cls, folder: Path) -> Miniature:
         """Sub-areas of 12 x 15 pixels."""
-        import tifffile
-
         rng = np.random.default_rng(0)
         cubes: dict[str, np.ndarray] = {}
         for area in AREAS:
             inner = folder / "mdas" / "Augsburg_data_4_publication" / "Augsburg_data_4_publication" / area
             inner.mkdir(parents=True)
             for kind, shape in zip(_IMAGES, ((242, 12, 15), (242, 4, 5), (12, 12, 15))):
-                image = rng.integers(0, 10000, shape).astype(np.uint16)
-                tifffile.imwrite(inner / f"{kind}_{area.replace('area_', 'area')}.tif", image, photometric="minisblack",
-                                 metadata=None)
+                image = rng.integers(300, 10000, shape).astype(np.uint16)
+                write_tiff(inner / f"{kind}_{area.replace('area_', 'area')}.tif", image)
                 cubes.setdefault(area, image)
         return Miniature((partial(cls, str(folder)),), cubes)

@@ -1,11 +1,14 @@
 """Data sets of a single image: a test window in its centre, a validation window below it, the rest to train on."""
 
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import rasterio
 import scipy.io
+from rasterio.errors import NotGeoreferencedWarning
 
 from datasets.download import Published, native
 from datasets.io import cube_files
@@ -79,11 +82,11 @@ class OneImage(Published):
         if base != self.name:
             raise SceneError(f"dataset '{self.name}' has no scene '{base}'; choices: {self.name}")
         path = self._file()
-        cube, nm = native(path, self.wavelengths, self.stored)
+        cube, words = native(path, self.wavelengths, self.stored)
         if cube.shape[1:] != self.size:
             raise SceneError(f"{path}: {cube.shape[1]} x {cube.shape[2]} pixels where the data set has {self.size[0]} x "
                              f"{self.size[1]}; copy it again, or give cubes of your own to the dataset 'folder'")
-        return Scene.from_native(base, cube, nm, band_numbers=self.band_numbers, units=self.units, flight=self.name)
+        return Scene.from_native(base, cube, band_numbers=self.band_numbers, units=self.units, flight=self.name, **words)
 
     def _file(self) -> Path:
         example = Path(self.layout).name
@@ -98,9 +101,7 @@ class OneImage(Published):
         if path.suffix == ".mat":
             scipy.io.savemat(path, {path.stem: cube})
         else:
-            import tifffile
-
-            tifffile.imwrite(path, cube.transpose(2, 0, 1), photometric="minisblack", metadata=None)  # a page a band
+            write_tiff(path, cube.transpose(2, 0, 1))
 
     @classmethod
     def miniature(cls, folder: Path) -> Miniature:
@@ -118,6 +119,15 @@ class OneImage(Published):
         dataset = cls(str(folder), guard)
         dataset.size, dataset.border = (30, 36), (0, 0)
         return dataset
+
+
+def write_tiff(path: Path, cube: np.ndarray) -> None:
+    """A cube (bands, H, W) as a TIFF of one page with many bands, as GDAL writes it; for miniatures."""
+    bands, height, width = cube.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", height=height, width=width, count=bands, dtype=cube.dtype) as file:
+            file.write(cube)
 
 
 def evenly(first: float, last: float, bands: int) -> np.ndarray:
