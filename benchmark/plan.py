@@ -334,8 +334,7 @@ class Job:
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}
             return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
-                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops",
-                                              *(["benchmark.varied:Varied"] if self.msi_bands == 0 else [])),
+                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops"),
                             "layers": source.digest("methods.speed:trainable")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]

@@ -149,7 +149,7 @@ def consistent(v: Tensor, weight: Tensor, seen: View) -> Tensor:
     """
     root = weight.double().sqrt()
     pull = root[:, None] * seen.prior * root
-    p = torch.linalg.inv(pull + seen.gram)
+    p = torch.cholesky_inverse(torch.linalg.cholesky(pull + seen.gram))  # positive definite for whatever weights
     spread, kept = p.to(v), (p @ pull).to(v)
     u = torch.einsum("kj,jxy->kxy", kept, v) + torch.einsum("kj,jxy->kxy", spread, seen.msi_rest)
     row_modes, row_values, column_modes, column_values = seen.modes

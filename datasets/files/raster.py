@@ -39,6 +39,7 @@ def tiff(path: Path) -> Arrays:
     """Bands, or pages of equal size where each band is a page."""
     with opened(path, "GTiff") as dataset:
         pages = dataset.subdatasets if dataset.count == 1 else []
+        pages = sorted(pages, key=lambda page: int(page.split(":")[1]))  # GDAL lists them as text: 1, 10, 11, 2
         bands, alpha = _bands(dataset, path)
         shape = (*dataset.shape, len(pages) or len(bands))
         declared = declared_by(dataset, bands)

@@ -181,7 +181,7 @@ def test_a_crop_observed_alone_is_that_of_the_observed_image(monkeypatch, bounda
 def test_validation_is_thinned_where_it_would_cost_more_than_a_tenth(tmp_path, monkeypatch):
     training = loop.Training(job(), Fabric(accelerator="cpu", devices=1))
     training.begin_stage()
-    pixels = sum(cube.shape[1] * cube.shape[2] for _, _, cube in training.validation)
+    pixels = sum(cube.shape[1] * cube.shape[2] for _, _, cube, _ in training.validation)
     step = 3 * training.recipe.batch * training.recipe.crop**2
     assert training.validated_every == max(1, -(-10 * pixels // (step * training.epoch_steps))) > 1
     _, _, curve = run(tmp_path / "t", job(steps=6, log_every=1))

@@ -274,3 +274,11 @@ def test_data_root(tmp_path, monkeypatch):
     assert data_root("~/cubes") == tmp_path / "cubes"
     monkeypatch.setenv("HSFUSION_DATA", "~/cubes")
     assert data_root(None) == tmp_path / "cubes"
+
+
+def test_pages_of_a_tiff_are_bands_in_their_order(tmp_path):
+    tifffile = pytest.importorskip("tifffile", reason="writes TIFF files of pages, which GDAL does not")
+    cube = np.arange(12 * 6 * 5).reshape(12, 6, 5).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", cube, photometric="minisblack")
+    (tmp_path / "x.wavelengths.csv").write_text("\n".join(str(400 + 10 * band) for band in range(12)))
+    assert np.array_equal(read_cube(tmp_path / "x.tif")[0], cube)
