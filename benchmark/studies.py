@@ -202,7 +202,8 @@ for _study in (
     Study(
         name="other-sensors",
         title="Scenes of other sensors, never trained on",
-        methods=(*available("classical"), "subspace-net@weights=shipped"),
+        methods=("bicubic", "gsa", "sfim-hs", "glp-hs", "fuse", "fuse-blind", "hysure", "hysure-blind", "subspace-ridge",
+                 "subspace-ridge-blind", "subspace-net@weights=shipped"),
         dataset="other-sensors",
         splits=("test-cave", "test-pavia", "test-samson"),
         msi_bands=(3, 4),
@@ -255,7 +256,7 @@ for _study in (
     Study(
         name="unseen-flights",
         title="Scenes of flights that nobody trained on",
-        methods=("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind", SUBSPACE),
+        methods=("bicubic", "gsa", "hysure", "subspace-ridge", "subspace-ridge-blind", SUBSPACE),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
@@ -269,8 +270,7 @@ for _study in (
         name="ablation-subspace",
         title="What each part of subspace-net is worth",
         methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
-                 "s3rnet-subspace@train=and-procedural",
-                 *(f"s3rnet-subspace{role}@train=and-procedural,recipe=hokd" for role in ("-teacher", ""))),
+                 "s3rnet-subspace@train=and-procedural"),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
