@@ -373,7 +373,8 @@ alone = partial(recipe, task=Corrected)
 def _register(name: str, student: bool, own_learned: str, own_width: int) -> None:
     """Register one of :data:`NAMES`."""
     own = (name,)
-    fixed = {what: tuple(each for each in VARIED if each != what) for what in ("sensor", "noise", "misregistration")}
+    constant = {"sensor": ("sensor", "psf", "ratio", "bands"), "noise": ("noise",), "misregistration": ("misregistration",)}
+    fixed = {what: tuple(each for each in VARIED if each not in without) for what, without in constant.items()}
     recipes = {"varied": alone(trains=own), **{f"fixed-{what}": alone(trains=own, vary=vary) for what, vary in fixed.items()}}
     if own_learned == "s3rnet":
         recipes["hokd"] = recipe(task=Distilled, trains=NAMES[:2])
