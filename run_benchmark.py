@@ -348,7 +348,7 @@ def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
     from benchmark.pair import load_pair, misregistration
 
     pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample)
-    record = made_of(args.hsi, args.msi, decimate=args.decimate, nodata=args.nodata, band_first=args.band_first,
+    record = made_of(args.hsi, args.msi, decimate=args.decimate, nodata=str(args.nodata), band_first=args.band_first,
                      resample=args.resample)
     out = folder(args.out, pair.name, record)
     rows, columns = misregistration(pair)

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import rasterio
 import torch
 from affine import Affine
 from matplotlib.figure import Figure
+from rasterio.errors import NotGeoreferencedWarning
 from torch import Tensor
 
 from benchmark import store
@@ -184,8 +186,9 @@ def _raster(path: Path, values: np.ndarray, pair: Pair, method: str, kind: str) 
     more = {"driver": "ENVI", "interleave": "bsq"} if kind == "envi" else {"driver": "GTiff", "interleave": "band",
                                                                            "bigtiff": "if_safer"}
     lie |= {"nodata": NODATA} if pair.valid is not None else {}
-    with rasterio.open(path, "w", count=len(values), height=values.shape[1], width=values.shape[2], dtype="float32",
-                       **more, **lie) as dataset:
+    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning), \
+            rasterio.open(path, "w", **size, dtype="float32", **more, **lie) as dataset:
         dataset.write(values)
         dataset.update_tags(method=method, pair=pair.name)
         nm = [f"{each:.10g}" for each in pair.wavelengths]

@@ -90,6 +90,23 @@ def test_a_pair_with_georeference_end_to_end(files, scene, tmp_path, kind):
     assert np.array_equal(words["valid"], wanted)
 
 
+def test_an_envi_pair_and_one_that_lies_nowhere(files, scene, tmp_path, recwarn):
+    hsi, msi, _ = files
+    pair_ = pair.load_pair(hsi, msi)
+    deliver.write_cube(pair_, torch.from_numpy(scene[0] / pair_.hsi_max), tmp_path, "hr", "envi")
+    again = pair.load_pair(str(tmp_path / "hr.hdr"), msi, decimate=4)  # the same place in ENVI's words
+    assert again.georeferenced and again.crs == pair_.crs and again.transform == pair_.transform
+    np.savez(tmp_path / "plain.npz", cube=np.moveaxis(scene[1], 0, -1))
+    np.savez(tmp_path / "plain_msi.npz", cube=np.moveaxis(scene[2], 0, -1))
+    plain = [str(tmp_path / name) for name in ("plain.npz", "plain_msi.npz")]
+    for nodata in ("nan", "nan", "-5"):
+        code = fuse(*plain, tmp_path / "o", "--methods", "bicubic", "--format", "tif", "--nodata", nodata)
+        assert code == (2 if nodata == "-5" else 0)  # read another way: another pair
+    assert not [each for each in recwarn if "georeference" in str(each.message)]
+    assert run_benchmark.main(["fuse", *plain, "--out", str(tmp_path / "p"), "--methods", "bicubic"]) == 0
+    assert (tmp_path / "p" / "bicubic.npz").is_file()
+
+
 def test_other_projections_places_and_extents_are_refused(files, scene, tmp_path, capsys):
     hsi, _, _ = files
     for name, more, words in (("crs", {"crs": "EPSG:32633"}, "different projections: .*EPSG:32632.*EPSG:32633.*--resample"),
@@ -210,8 +227,8 @@ def test_responses_that_are_known(scene, tmp_path):
     torch.testing.assert_close(found.srf[0], scene[3] * scale, rtol=5e-3, atol=1e-6)  # images continue in two ways
     found, words = told.given(whole, "parametric", srf="sentinel-2:2,3,4,8A")
     assert "PSF estimated (parametric)" in words
-    for srf, text in (("sentinel-2", "has 1, 2, .*say which"), ("sentinel-2:B2,B77", "no band 77"), ("sentinel-2:B2", "1 curves over"),
-                      ("nowhere", "unknown MSI sensor")):
+    for srf, text in (("sentinel-2", "has 1, 2, .*say which"), ("sentinel-2:B2,B77", "no band 77"),
+                      ("sentinel-2:B2", "1 curves over"), ("nowhere", "unknown MSI sensor")):
         with pytest.raises(SceneError, match=text):
             told.given(whole, "parametric", srf=srf)
     with pytest.raises(SceneError, match="choose 0 to 3"):
@@ -242,7 +259,8 @@ def test_stored_responses_are_brought_to_the_scale_of_another_pair(scene, tmp_pa
                                     str(write(tmp_path / f"m{k}.tif", scene[2], 5))) for k in (1, 2))
     np.savez(tmp_path / "r.npz", **told.arrays(first, told.estimated(first, "parametric")))
     found, _ = told.given(second, "parametric", file=tmp_path / "r.npz")
-    native = [srf * p.msi_max / p.hsi_max for srf, p in ((found.srf[0], second), (told.estimated(first, "parametric").srf[0], first))]
+    own = told.estimated(first, "parametric")
+    native = [each.srf[0] * of.msi_max / of.hsi_max for each, of in ((found, second), (own, first))]
     torch.testing.assert_close(*native)
 
 
