@@ -392,7 +392,7 @@ def estimate_responses(args: argparse.Namespace) -> int:
     """Print, draw and store the responses that a pair of files tells, and how far they explain it."""
     from benchmark.deliver import claim, curves
     from benchmark.estimators import quality
-    from benchmark.told import arrays, estimated
+    from benchmark.told import arrays, estimated, margin_of
 
     pair, out, record = own_pair(args)
     found = estimated(pair, args.estimator or ESTIMATOR)
@@ -406,8 +406,11 @@ def estimate_responses(args: argparse.Namespace) -> int:
         where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
         print(f"MSI band {band + 1}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top + 1}{where}; left "
               f"unexplained {said.residual[band]:.1%} of its contrast, {said.unexplained[band]:.1%} without noise")
-    with np.printoptions(precision=4, suppress=True, linewidth=120):
-        print(f"PSF in HR pixels, phase {found.phase}:\n{found.psf[0].numpy()}")
+    psf = found.psf[0].numpy()
+    margin = margin_of(psf)
+    inner = psf[margin : len(psf) - margin, margin : len(psf) - margin]
+    with np.printoptions(precision=4, suppress=True, linewidth=160, threshold=2000):
+        print(f"PSF in HR pixels, phase {found.phase}" + (f", less {margin} samples a side" if margin else "") + f":\n{inner}")
     print(f"the LR-HSI has {said.rank} dimensions above its noise, of {said.bands} bands; trust: {said.trust}")
     print(out / "responses.npz")
     print(out / "responses.png")

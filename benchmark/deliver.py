@@ -30,6 +30,7 @@ from benchmark import store
 from benchmark.pair import Pair, place_of
 from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES
+from benchmark.told import margin_of
 from datasets import SceneError
 from datasets.files.raster import opened
 from datasets.io import cube_files, tell
@@ -256,9 +257,12 @@ def curves(pair: Pair, found: Responses, path: Path) -> None:
     left.legend(fontsize=7)
     psf = found.psf[0].numpy()
     first = -((len(psf) - 1) // 2) + found.phase - 0.5  # HR pixel at which the PSF of LR pixel 0 begins, its outer edge
+    margin = margin_of(psf)
     right.imshow(psf, extent=(first, first + len(psf), first + len(psf), first), interpolation="nearest")
     low, high = -0.5, pair.ratio - 0.5
     right.plot([low, high, high, low, low], [low, low, high, high, low], color="white", linewidth=1)
+    right.set_xlim(first + margin, first + len(psf) - margin)
+    right.set_ylim(first + len(psf) - margin, first + margin)
     right.set_title("PSF in HR pixels; square: the LR pixel", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=150)

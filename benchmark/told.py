@@ -151,3 +151,10 @@ def arrays(pair: Pair, found: Responses) -> dict[str, Any]:
     """What a file of responses holds: :func:`given` and ``--psf from:``, ``--srf from:`` read it."""
     return {"wavelength_nm": pair.wavelengths, "psf": found.psf[0].numpy(), "srf": found.srf[0].numpy(),
             "offset": found.offset[0].numpy(), "phase": found.phase, "hsi_max": pair.hsi_max, "msi_max": pair.msi_max}
+
+
+def margin_of(psf: np.ndarray) -> int:
+    """How many samples on every side of a PSF (k, k) are all below a hundredth of its largest."""
+    rows, columns = np.nonzero(abs(psf) > 0.01 * abs(psf).max())
+    edges = (*rows, *columns, *(len(psf) - 1 - rows), *(len(psf) - 1 - columns))
+    return int(min(edges))

@@ -193,6 +193,11 @@ def test_all_names_are_checked_before_the_first_method_runs(files, tmp_path, cap
     assert words in capsys.readouterr().err and not (tmp_path / "o").exists()
 
 
+def test_names_are_checked_before_a_file_is_read(tmp_path, capsys):
+    assert fuse("/nowhere.tif", "/nowhere.tif", tmp_path / "o", "--methods", "nothing") == 2
+    assert "unknown method" in capsys.readouterr().err
+
+
 def test_a_folder_of_another_pair_is_avoided_or_refused(files, tmp_path, monkeypatch, capsys):
     hsi, msi, _ = files
     monkeypatch.chdir(tmp_path)
@@ -273,6 +278,24 @@ def test_a_shift_of_the_msi_is_told(scene, tmp_path, capsys, moved):
     assert columns == pytest.approx(-0.125, abs=0.05)
     fuse(str(tmp_path / "h.tif"), str(tmp_path / "m.tif"), tmp_path / "o", "--methods", "bicubic")
     assert ("by the correlation of the two" in capsys.readouterr().err) == bool(moved)
+
+
+def test_what_fuses_if_nothing_is_said(files, tmp_path, monkeypatch, capsys):
+    """subspace-net is among them only where weights lie."""
+    hsi, msi, _ = files
+    monkeypatch.setattr(run_benchmark.weights, "shipped", lambda: ["subspace-net"])
+    monkeypatch.setattr(run_benchmark.weights, "SHIPPED", tmp_path)
+    assert fuse(hsi, msi, tmp_path / "o") == 2 and "'subspace-net' comes without weights" in capsys.readouterr().err
+    monkeypatch.setattr(run_benchmark.weights, "shipped", list)
+    assert fuse(hsi, msi, tmp_path / "o") == 0
+    rows = pd.read_csv(tmp_path / "o" / "rows.csv")
+    assert tuple(rows["method"]) == run_benchmark.FUSED_BY and rows["told"].isna().all()
+
+
+def test_the_margin_of_a_psf():
+    psf = np.zeros((9, 9))
+    psf[4, 4], psf[3, 6], psf[1, 1] = 1, 0.02, 0.005
+    assert told.margin_of(psf) == 2
 
 
 def test_names_of_methods_as_names_of_files():
