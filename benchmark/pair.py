@@ -217,7 +217,7 @@ def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None,
     check_names(methods)
     responses = _told(told)
     build: Callable[[str], Any] = partial(create, bands=len(pair.lr_hsi), msi_bands=len(pair.hr_msi), ratio=pair.ratio,
-                    **(responses._asdict() if responses else {}))
+                                          **(responses._asdict() if responses else {}))
     for name in methods:
         build(name)  # arguments and weights that do not fit are refused here
     return _fused(pair, methods, build, told, source)
