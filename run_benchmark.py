@@ -345,6 +345,7 @@ def show_growth(args: argparse.Namespace) -> int:
 def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
     """The pair of files that a command names, its folder, and the record of what the folder is made of."""
     from benchmark.deliver import folder, made_of
+    from benchmark.footprint import TELL_PX
     from benchmark.pair import load_pair, misregistration
 
     pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample)
@@ -352,7 +353,7 @@ def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
                      resample=args.resample)
     out = folder(args.out, pair.name, record)
     rows, columns = misregistration(pair)
-    if max(abs(rows), abs(columns)) > 0.2:
+    if max(abs(rows), abs(columns)) > TELL_PX:
         print(f"the HR-MSI lies {rows:+.2f} rows and {columns:+.2f} columns (LR pixels) from the LR-HSI, by the correlation of "
               "the two: fusing takes them as registered. Register them first, or take what follows with care", file=sys.stderr)
     return pair, out, record

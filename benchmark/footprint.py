@@ -17,7 +17,7 @@ from rasterio.warp import transform as transformed
 
 from datasets import SceneError
 
-TELL_PX = 0.2  # of an LR pixel: a larger distance of two grids is told
+TELL_PX = 0.2  # of an LR pixel: a larger distance of two grids, or of what they show, is told
 
 
 class Place(NamedTuple):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -230,6 +231,11 @@ def test_responses_that_are_known(scene, tmp_path):
     assert "estimated" not in words and found.phase == 1
     scale = 500 / 3000 * whole.hsi_max / whole.msi_max  # of the units of the two files
     torch.testing.assert_close(found.srf[0], scene[3] * scale, rtol=5e-3, atol=1e-6)  # images continue in two ways
+    (tmp_path / "own.csv").write_text("low,high\n450,520\n520,600\n630,690\n760,900\n")
+    boxes = [told.given(whole, "parametric", srf=srf, psf="gaussian:1.7", phase=1)[0].srf[0] > 0
+             for srf in (str(tmp_path / "own.csv"), "landsat-tm")]
+    centres = (torch.from_numpy(NM) >= 520) & (torch.from_numpy(NM) < 600)
+    assert torch.equal(boxes[1][1], centres) and (boxes[0] | ~boxes[1]).all()  # the curve reaches into half-seen bands, too
     found, words = told.given(whole, "parametric", srf="sentinel-2:2,3,4,8A")
     assert "PSF estimated (parametric)" in words
     for srf, text in (("sentinel-2", "has 1, 2, .*say which"), ("sentinel-2:B2,B77", "no band 77"),
@@ -257,6 +263,18 @@ def test_estimate_and_what_fuse_makes_of_it(files, scene, tmp_path, capsys):
     with rasterio.open(out / "subspace-ridge.tif") as fused:
         np.testing.assert_allclose(fused.read(), stored, rtol=1e-3, atol=1)
     assert fuse(hsi, msi, out, "--responses", str(out / "responses.npz"), "--phase", "1") == 2
+
+
+def test_an_estimated_offset_is_taken_off_the_msi(scene, tmp_path):
+    files = write(tmp_path / "h.tif", scene[1], 20, nm=NM), write(tmp_path / "m.tif", scene[2] + 100, 5)
+    hazy = pair.load_pair(*map(str, files))
+    found = told.estimated(hazy, "parametric")
+    assert (found.offset * hazy.msi_max).mean().item() == pytest.approx(100, rel=0.2)
+    errors = []
+    for each in (found, replace(found, offset=torch.zeros_like(found.offset))):
+        ((_, image),) = pair.fuse_pair(hazy, ("subspace-ridge",), each)
+        errors.append(np.abs(image.numpy() * hazy.hsi_max - scene[0]).mean())
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_stored_responses_are_brought_to_the_scale_of_another_pair(scene, tmp_path):
