@@ -10,8 +10,8 @@ python run_benchmark.py weights --profile unseen-flights --methods METHOD --to F
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
-python run_benchmark.py fuse HSI_FILE MSI_FILE --methods fuse-blind hysure-blind
-python run_benchmark.py estimate HSI_FILE MSI_FILE --estimator hysure
+python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
+python run_benchmark.py estimate HSI_FILE MSI_FILE
 python run_benchmark.py download cave --to DIR
 
 A method is a name or a variant of it, name@key=value,key=value. --study-file FILE.py, with any command, registers
@@ -40,7 +40,6 @@ from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.plan import BUDGET, Job, PlanError, Study, plan, shard
 from benchmark.protocol import PROTOCOLS, Protocol
-from benchmark.rows import write as write_rows
 from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
 from benchmark.studies import STUDIES, load_file, study
 from datasets.aviris_bands import KEPT_172, centers_nm
@@ -52,8 +51,12 @@ from methods.speed import SPEEDS, reduced_precision
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+    from benchmark.pair import Pair
+
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
                     "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
+FUSED_BY = ("gsa", "hysure-blind", "subspace-ridge-blind")  # a pair of one's own, if nothing else is said
+ESTIMATOR = "parametric"
 FLAGS = tuple(flag for flag in BUDGET if flag != "epochs")  # those that replace fields of every recipe
 
 
@@ -86,11 +89,20 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--nodata", type=float, metavar="X", help="stored value that means no data, beside what files say")
         command.add_argument("--band-first", action="store_true",
                              help="arrays are (bands, rows, columns), in files that do not say which axis is which")
-        command.add_argument("--out", type=Path, metavar="DIR", help="receives the results (default: reports/<name of HSI>)")
-        command.add_argument("--estimator", choices=tuple(ESTIMATORS), default="hysure" if command is estimate else None,
-                             help="of the responses" + ("" if command is estimate else " that methods are told"))
-    own.add_argument("--methods", nargs="+", default=("gsa", "fuse-blind", "hysure-blind"), metavar="METHOD",
-                     help="untrained methods")
+        command.add_argument("--resample", action="store_true",
+                             help="bring the MSI onto the HSI's grid, by what both files say of where they lie")
+        command.add_argument("--out", type=Path, metavar="DIR",
+                             help="receives the results, beside earlier ones of the same pair (default: reports/<name of HSI>)")
+        command.add_argument("--estimator", choices=tuple(ESTIMATORS), help=f"of the responses (default: {ESTIMATOR})")
+    own.add_argument("--methods", nargs="+", metavar="METHOD",
+                     help=f"untrained, or with weights=FILE (default: {' '.join(FUSED_BY)}, and subspace-net "
+                          "where it comes with weights)")
+    own.add_argument("--format", choices=("tif", "envi", "npz"),
+                     help="of the estimates (default: tif where the HSI says where it lies, else npz)")
+    own.add_argument("--srf", metavar="FILE.csv|SENSOR[:BAND,...]|from:FILE.npz", help="the MSI's responses, if they are known")
+    own.add_argument("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz", help="PSF in HR pixels, if it is known")
+    own.add_argument("--phase", type=int, metavar="N", help="0-based row and column of the HR pixel that the PSF is centred on")
+    own.add_argument("--responses", type=Path, metavar="FILE.npz", help="what `estimate` wrote, in the place of these three")
     fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
     fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
     fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")
@@ -330,47 +342,79 @@ def show_growth(args: argparse.Namespace) -> int:
     return int(any(row["status"].startswith("failed") for row in rows))
 
 
-def fuse_own(args: argparse.Namespace) -> int:
-    """Fuse a pair of files with several methods."""
-    from benchmark.pair import fuse_pair, load_pair, picture, responses
+def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
+    """The pair of files that a command names, its folder, and the record of what the folder is made of."""
+    from benchmark.deliver import folder, made_of
+    from benchmark.footprint import TELL_PX
+    from benchmark.pair import load_pair, misregistration
 
-    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
-    out = args.out or Path("reports") / pair.name
-    told = responses(pair, args.estimator) if args.estimator else None
-    rows, images = [], []
-    for row, image in fuse_pair(pair, tuple(args.methods), told):
-        rows.append(row)
-        images.append(image)
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample)
+    record = made_of(args.hsi, args.msi, decimate=args.decimate, nodata=str(args.nodata), band_first=args.band_first,
+                     resample=args.resample)
+    out = folder(args.out, pair.name, record)
+    rows, columns = misregistration(pair)
+    if max(abs(rows), abs(columns)) > TELL_PX:
+        print(f"the HR-MSI lies {rows:+.2f} rows and {columns:+.2f} columns (LR pixels) from the LR-HSI, by the correlation of "
+              "the two: fusing takes them as registered. Register them first, or take what follows with care", file=sys.stderr)
+    return pair, out, record
+
+
+def fuse_own(args: argparse.Namespace) -> int:
+    """Fuse a pair of files with several methods; 1 if one of them failed."""
+    from benchmark.deliver import claim, deliver
+    from benchmark.pair import check_names, fuse_pair, needs_told
+    from benchmark.told import given as given_responses
+
+    shipped = ("subspace-net@weights=shipped",) if "subspace-net" in weights.shipped() else ()
+    names = tuple(dict.fromkeys(args.methods or (*FUSED_BY, *shipped)))
+    check_names(names)
+    pair, out, record = own_pair(args)
+    said = bool(args.srf or args.psf or args.phase is not None or args.responses or args.estimator)
+    told, source = None, ""
+    if said or needs_told(names):
+        told, source = given_responses(pair, args.estimator or ESTIMATOR, args.srf or "", args.psf or "", args.phase,
+                                       args.responses)
+        print(f"{', '.join(needs_told(names)) or 'networks that take them'}: told the responses of the sensors: {source}",
+              file=sys.stderr)
+
+    def say(row: dict[str, Any]) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
-        print(f"{row['method']:20} {figures}", flush=True)
-        with store.writing(out, "--out"):
-            write_rows(out / "rows.csv", rows)
-            np.savez_compressed(out / f"{row['method']}.npz", cube=(image * pair.hsi_max).permute(1, 2, 0).numpy(),
-                                wavelength_nm=pair.wavelengths)
-    with store.writing(out, "--out"):
-        picture(pair, rows, images, out / "pair.png")
+        print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
+              file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
+
+    fused = fuse_pair(pair, names, told, source)
+    claim(out, record)
+    made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
     print(out / "pair.png")
-    return 0
+    return int(any(row["status"] != "ok" for row in made))
 
 
 def estimate_responses(args: argparse.Namespace) -> int:
-    """Print and store the responses that a pair of files tells."""
-    from benchmark.pair import load_pair, responses
+    """Print, draw and store the responses that a pair of files tells, and how far they explain it."""
+    from benchmark.deliver import claim, curves
+    from benchmark.estimators import quality
+    from benchmark.told import arrays, estimated, margin_of
 
-    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first)
-    out = args.out or Path("reports") / pair.name
-    found = responses(pair, args.estimator)
+    pair, out, record = own_pair(args)
+    found = estimated(pair, args.estimator or ESTIMATOR)
+    said = quality(found, pair.lr_hsi[None], pair.hr_msi[None])[0]
+    claim(out, record)
     with store.writing(out, "--out"):
-        out.mkdir(parents=True, exist_ok=True)
-        np.savez(out / "responses.npz", wavelength_nm=pair.wavelengths, psf=found.psf.numpy(), srf=found.srf.numpy(),
-                 phase=found.phase)
-    for band, row in enumerate(found.srf):
+        np.savez(out / "responses.npz", **arrays(pair, found))
+        curves(pair, found, out / "responses.png")
+    for band, row in enumerate(found.srf[0]):
         top = int(row.argmax())
         where = f" at {pair.wavelengths[top]:.0f} nm" if len(pair.wavelengths) else ""
-        print(f"MSI band {band}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top}{where}")
-    with np.printoptions(precision=4, suppress=True, linewidth=120):
-        print(f"PSF in HR pixels, phase {found.phase}:\n{found.psf.numpy()}")
+        print(f"MSI band {band + 1}: {int((row > 0.01 * row.max()).sum())} HSI bands, most from band {top + 1}{where}; left "
+              f"unexplained {said.residual[band]:.1%} of its contrast, {said.unexplained[band]:.1%} without noise")
+    psf = found.psf[0].numpy()
+    margin = margin_of(psf)
+    inner = psf[margin : len(psf) - margin, margin : len(psf) - margin]
+    with np.printoptions(precision=4, suppress=True, linewidth=160, threshold=2000):
+        print(f"PSF in HR pixels, phase {found.phase}" + (f", less {margin} samples a side" if margin else "") + f":\n{inner}")
+    print(f"the LR-HSI has {said.rank} dimensions above its noise, of {said.bands} bands; trust: {said.trust}")
     print(out / "responses.npz")
+    print(out / "responses.png")
     return 0
 
 

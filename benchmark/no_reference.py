@@ -1,4 +1,4 @@
-"""Judging an estimate without a reference: consistency with both observations, and QNR.
+"""Judging an estimate without a reference: consistency with both observations, QNR and HQNR.
 
 An estimate that is right, seen by the two sensors, gives the two images back (consistency), and keeps the relations
 between bands and between images (QNR). Neither proves it right: upsampled noise is consistent, too.
@@ -27,18 +27,22 @@ def judge(estimate: Tensor, lr_hsi: Tensor, hr_msi: Tensor) -> dict[str, float]:
     Returns:
         ``lr_rmse`` and ``lr_sam_deg``: the decimated estimate against the LR-HSI; ``msi_rmse``: seen through responses
         estimated from the pair, against the HR-MSI; ``d_lambda``, ``d_s``, ``qnr``: Alparone et al., PE&RS 74(2):193-200,
-        2008, the MSI band that correlates best with each HSI band in the place of the panchromatic image.
+        2008, the MSI band that correlates best with each HSI band in the place of the panchromatic image; ``hqnr``: Aiazzi et
+        al., Proc. SPIE 8892, 2013, which takes ``d_lambda_k`` in the place of ``d_lambda``, the spectral distortion of Khan et
+        al., IEEE TGRS 47(11):3880-3891, 2009: the decimated estimate against the LR-HSI, here band by band, not by Q2n.
     """
     ratio = hr_msi.shape[-1] // lr_hsi.shape[-1]
     back, lr_msi = gaussian_decimate(estimate[None], ratio)[0], gaussian_decimate(hr_msi[None], ratio)[0]
     srf, offset = (found[0] for found in estimate_srf(lr_hsi[None], hr_msi[None]))
     seen = torch.einsum("mb,bhw->mhw", srf, estimate.double()) + offset[:, None, None]
     d_lambda = spectral_distortion(estimate, lr_hsi, ratio)
+    d_lambda_k = 1 - similarity(_windows(back, WINDOW), _windows(lr_hsi, WINDOW)).diagonal().mean().item()
     d_s = spatial_distortion(estimate, lr_hsi, hr_msi, lr_msi)
     return {
         "lr_rmse": metrics.rmse(back, lr_hsi).item(), "lr_sam_deg": metrics.sam(back, lr_hsi).item(),
         "msi_rmse": metrics.rmse(seen, hr_msi).item(),
         "d_lambda": d_lambda, "d_s": d_s, "qnr": (1 - d_lambda) * (1 - d_s),
+        "d_lambda_k": d_lambda_k, "hqnr": (1 - d_lambda_k) * (1 - d_s),
     }
 
 

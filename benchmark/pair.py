@@ -1,14 +1,16 @@
 """A pair of one's own: an LR-HSI and an HR-MSI in files, fused without a reference and judged by what can be judged.
 
-pair = load_pair("scene_hsi.mat", "scene_msi.tif")
-rows, images = fuse_pair(pair, ("fuse-blind", "hysure-blind"))
+    pair = load_pair("scene_hsi.mat", "scene_msi.tif")
+    for row, image in fuse_pair(pair, ("gsa", "hysure-blind")):
+        ...
 
+How results are written says :mod:`benchmark.deliver`, what methods are told of the sensors :mod:`benchmark.told`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,21 +18,24 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
+from affine import Affine
+from rasterio.crs import CRS
+from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
 from benchmark import metrics
+from benchmark.footprint import Place, onto_grid, same_place
 from benchmark.machine import code_version, timed
 from benchmark.no_reference import judge
 from datasets import SceneError
-from datasets.io import read_native, tell
+from datasets.io import georeference, read_native, tell
 from datasets.scene import filled
 from methods import card, create, fuse, weights
-from methods.estimation import ESTIMATORS
-from methods.registry import split_label
+from methods.estimation import Responses, estimate_srf
+from methods.registry import MethodError, split_label
+from methods.registry import tell as tell_network
+from methods.registry import told as told_by_card
 from methods.responses import Told, gaussian_decimate
-
-RGB_NM = (650.0, 550.0, 450.0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,10 @@ class Pair:
         wavelengths: (bands,) in nanometres; empty if the file does not tell them.
         measured: (bands, H, W), the HSI before it was decimated here; None if it was not.
         valid: (H, W) bool, where both files hold data (elsewhere the images hold the nearest spectrum); None: everywhere.
+        msi_max: native value of 1 in ``hr_msi``.
+        crs: projection of the HSI, or of the MSI where the HSI says none.
+        transform: of the HR-MSI's grid, from (column, row) to coordinates; None: no file says where it lies.
+        georeferenced: the HSI says where it lies.
     """
 
     name: str
@@ -54,6 +63,10 @@ class Pair:
     wavelengths: np.ndarray
     measured: Tensor | None = None
     valid: Tensor | None = None
+    msi_max: float = 1.0
+    crs: CRS | None = None
+    transform: Affine | None = None
+    georeferenced: bool = False
 
     @property
     def ratio(self) -> int:
@@ -61,7 +74,8 @@ class Pair:
         return self.hr_msi.shape[-1] // self.lr_hsi.shape[-1]
 
 
-def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None, band_first: bool = False) -> Pair:
+def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None, band_first: bool = False,
+              resample: bool = False) -> Pair:
     """Read a pair of registered images, as data sets are read (:func:`datasets.io.read_native`).
 
     Args:
@@ -71,15 +85,27 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
             For sensors of equal resolution, where the HSI as measured can then be compared with.
         nodata: stored value that means no data, beside what the files say themselves.
         band_first: arrays of NumPy, MATLAB and HDF5 files are (bands, rows, columns).
+        resample: bring the MSI onto the HSI's grid, cut finer, by what both say of where they lie.
 
     Raises:
-        SceneError: unreadable files, wavelengths that do not fit the bands,
-            values that are not finite or not positive, or sizes that do not fit.
+        SceneError: unreadable files, wavelengths that do not fit the bands, values that are not finite or not positive,
+            sizes that do not fit, or images of different places.
     """
     if decimate < 1:
         raise SceneError(f"--decimate {decimate}: a ratio of resolutions is 1 (none) or more")
     cube, words = _read(hsi, nodata, band_first)
     image, image_words = _read(msi, nodata, band_first, flat=True)
+    at, msi_at = _where(hsi, cube), _where(msi, image)
+    if resample:
+        if at is None or msi_at is None:
+            raise SceneError(f"--resample: {hsi if at is None else msi} does not say where it lies; give GeoTIFF or ENVI files "
+                             "with a georeference, or leave --resample out")
+        values, inside, finer, done = onto_grid(image.numpy(), image_words.get("valid"), msi_at, at)
+        image, image_words["valid"] = torch.from_numpy(np.ascontiguousarray(filled(values, inside))), inside
+        msi_at = Place(msi, at.crs, at.transform @ Affine.scale(1 / finer), (image.shape[1], image.shape[2]))
+        tell(done)
+    elif at is not None and msi_at is not None and (apart := same_place(at, msi_at, decimate)):
+        tell(apart)
     if "unusable" in words:
         tell(f"{hsi}: its wavelengths cannot be used ({words['unusable']}); bands have numbers alone")
     if any(side % decimate for side in cube.shape[1:]):
@@ -95,9 +121,16 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
             "them" + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
             + f". Bands are taken from the {'first' if band_first else 'last'} axis of arrays ({len(cube)} and {len(image)}); "
             f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first")
-    name = os.fsencode(_place(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
+    name = os.fsencode(place_of(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
+    transform = msi_at.transform if msi_at else at and at.transform @ Affine.scale(cube.shape[1] / image.shape[1])
     return Pair(name, lr_hsi, image / image.max(), float(cube.max()), np.asarray(words.get("wavelengths", ())),
-                measured if decimate > 1 else None, _valid(words, image_words, image))
+                measured if decimate > 1 else None, _valid(words, image_words, image), float(image.max()),
+                (at and at.crs) or (msi_at and msi_at.crs), transform, at is not None)
+
+
+def _where(place: str, image: Tensor) -> Place | None:
+    found = georeference(place_of(place)[0])
+    return Place(place, *found, (image.shape[1], image.shape[2])) if found else None
 
 
 def _valid(hsi: dict[str, Any], msi: dict[str, Any], image: Tensor) -> Tensor | None:
@@ -110,7 +143,7 @@ def _valid(hsi: dict[str, Any], msi: dict[str, Any], image: Tensor) -> Tensor | 
     return torch.stack(fine).all(0)
 
 
-def _place(text: str) -> tuple[Path, str]:
+def place_of(text: str) -> tuple[Path, str]:
     """``FILE`` or ``FILE:ARRAY`` -> file and array; a path that exists is a path, whatever colons it holds."""
     whole = Path(text).expanduser()
     if whole.exists() or ":" not in text:
@@ -121,7 +154,7 @@ def _place(text: str) -> tuple[Path, str]:
 
 def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False) -> tuple[Tensor, dict[str, Any]]:
     """One image (bands, H, W) float32, filled where it has no data, and the words of its file."""
-    path, array = _place(place)
+    path, array = place_of(place)
     cube, words = read_native(path, array=array, nodata=nodata, band_first=band_first, flat=flat)
     values = torch.from_numpy(np.ascontiguousarray(filled(cube, words.get("valid")), dtype=np.float32))
     if not torch.isfinite(values).all() or values.max() <= 0:
@@ -129,67 +162,91 @@ def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False
     return values, words
 
 
-def responses(pair: Pair, estimator: str) -> Told:
-    """Estimated PSF, SRF and phase.
+def misregistration(pair: Pair) -> tuple[float, float]:
+    """How far the HR-MSI lies from the LR-HSI, (rows, columns) in LR pixels, to a twentieth.
+
+    Both are made one image at LR: the mean MSI band, and the LR-HSI seen through responses estimated from the pair. Their
+    phase correlation is that of Guizar-Sicairos et al., Optics Letters 33(2):156-158, 2008, as scikit-image has it.
+    """
+    srf, _ = (found[0] for found in estimate_srf(pair.lr_hsi[None], pair.hr_msi[None]))
+    low = gaussian_decimate(pair.hr_msi[None].double(), pair.ratio)[0].mean(0)
+    seen = torch.einsum("b,bhw->hw", srf.mean(0), pair.lr_hsi.double())
+    window = torch.hann_window(low.shape[0] + 2)[1:-1, None].double() * torch.hann_window(low.shape[1] + 2)[1:-1].double()
+    one, other = (((image - image.mean()) * window).numpy() for image in (seen, low))
+    shift, _, _ = phase_cross_correlation(one, other, upsample_factor=20, normalization=None)
+    return -float(shift[0]), -float(shift[1])
+
+
+def check_names(methods: Sequence[str]) -> None:
+    """All that names alone can be refused for, before a file is read.
 
     Raises:
-        SceneError: unknown estimator.
+        SceneError: a method that must be trained first, or that looks at the reference.
+        MethodError: no such method, argument or file of weights.
     """
-    if estimator not in ESTIMATORS:
-        raise SceneError(f"unknown estimator '{estimator}'; choices: {', '.join(ESTIMATORS)}")
-    found = ESTIMATORS[estimator](pair.lr_hsi[None], pair.hr_msi[None])
-    return Told(found.psf[0], found.srf[0], found.phase)
+    for name in methods:
+        its, words = card(name), split_label(name)[1]
+        if its.recipes and "weights" not in words:
+            there = f", such as {its.name}@weights=shipped" if its.name in weights.shipped() else ""
+            raise SceneError(f"method '{name}' must be trained first; take one of the families classical or unsupervised, or "
+                             f"give its parameters by weights=FILE{there}")
+        if its.oracle:
+            raise SceneError(f"method '{name}' looks at the reference HR-HSI, and a pair has none; take another")
+        if "weights" in words:
+            weights.about(its.name, str(words["weights"]))
 
 
-def fuse_pair(pair: Pair, methods: Sequence[str], told: Told | None = None) -> Iterator[tuple[dict[str, Any], Tensor]]:
-    """One row and the estimate (bands, H, W) of each method, as they come.
+def needs_told(methods: Sequence[str]) -> list[str]:
+    """Those that cannot do without the sensors' responses."""
+    return [name for name in methods if told_by_card(name) == "known"]
+
+
+def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None,
+              source: str = "") -> Iterator[tuple[dict[str, Any], Tensor | None]]:
+    """One row and the estimate (bands, H, W) of each method, as they come; None of one that failed, whose row says why.
 
     Args:
         pair: the images.
         methods: registry names of methods that need no training, or variants of them.
         told: for the methods that take it.
+        source: of what is told, in words.
+
+    Raises:
+        SceneError, MethodError: names, arguments or weights that do not fit; before the first one fuses.
     """
+    check_names(methods)
+    responses = _told(told)
+    build: Callable[[str], Any] = partial(create, bands=len(pair.lr_hsi), msi_bands=len(pair.hr_msi), ratio=pair.ratio,
+                                          **(responses._asdict() if responses else {}))
     for name in methods:
-        its = card(name)
-        if its.recipes and "weights" not in split_label(name)[1]:
-            there = f", such as {its.name}@weights=shipped" if its.name in weights.shipped() else ""
-            raise SceneError(f"method '{name}' must be trained first; take one of the families classical or unsupervised, or "
-                             f"give its parameters by weights=FILE{there}")
-        model = create(name, bands=len(pair.lr_hsi), msi_bands=len(pair.hr_msi), ratio=pair.ratio,
-                       **(told._asdict() if told else {}))
-        estimate, seconds = timed(partial(fuse, model, pair.lr_hsi[None].clone(), pair.hr_msi[None].clone()))
-        figures = judge(estimate[0], pair.lr_hsi, pair.hr_msi)
-        if pair.measured is not None:
-            figures |= {"psnr_db": metrics.psnr(estimate[0], pair.measured).item(),
-                        "sam_deg": metrics.sam(estimate[0], pair.measured).item()}
-        yield {"method": name, "pair": pair.name, "ratio": pair.ratio, **figures, "seconds": seconds,
-               **code_version()}, estimate[0]
+        build(name)  # arguments and weights that do not fit are refused here
+    return _fused(pair, methods, build, told, source)
 
 
-def picture(pair: Pair, rows: Sequence[dict[str, Any]], images: Sequence[Tensor], path: Path) -> None:
-    """Both images and every estimate in the same colours, with the figures of each; written as PNG."""
-    bands = [int(np.abs(pair.wavelengths - nm).argmin()) for nm in RGB_NM] if len(pair.wavelengths) else [
-        round(share * (len(pair.lr_hsi) - 1)) for share in (0.8, 0.5, 0.2)]
-    limits = torch.stack([torch.quantile(pair.lr_hsi[band], torch.tensor([0.01, 0.99])) for band in bands])
+def _told(found: Responses | None) -> Told | None:
+    return Told(found.psf[0].float(), found.srf[0].float(), found.phase) if found else None
 
-    def colours(image: Tensor) -> np.ndarray:
-        low, high = limits[:, 0, None, None], limits[:, 1, None, None]
-        return ((image[bands] - low) / (high - low)).clamp(0, 1).permute(1, 2, 0).numpy()
 
-    grey = pair.hr_msi.mean(0)
-    shown = [("LR-HSI\n" + "x".join(map(str, pair.lr_hsi.shape[1:])) + " pixels", colours(pair.lr_hsi)),
-             (f"HR-MSI\nmean of its {len(pair.hr_msi)} bands", (grey / torch.quantile(grey, 0.99)).clamp(0, 1).numpy())]
-    shown += [("HSI as measured\n", colours(pair.measured))] if pair.measured is not None else []
-    shown += [(f"{row['method']}\nQNR {row['qnr']:.3f}, {row['seconds']:.2g} s", colours(image))
-              for row, image in zip(rows, images)]
-    columns = min(4, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(2.6 * columns, 3.0 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False)
-    for axis, (title, image) in zip(axes.flat, shown):
-        axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_title(title, fontsize=8)
-    for axis in axes.flat:
-        axis.axis("off")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+def _fused(pair: Pair, methods: Sequence[str], build: Callable[[str], Any], told: Responses | None,
+           source: str) -> Iterator[tuple[dict[str, Any], Tensor | None]]:
+    for name in methods:
+        known = told is not None and told_by_card(name) == "known"
+        row = {"method": name, "pair": pair.name, "ratio": pair.ratio, "status": "ok", "reason": "", "told": ""}
+        try:
+            model = build(name)
+            if told and hasattr(model, "told"):
+                tell_network(model, _told(told))
+                known = True
+            z = pair.hr_msi - told.offset[0, :, None, None].float() if told and known else pair.hr_msi
+            image, seconds = timed(partial(fuse, model, pair.lr_hsi[None].clone(), z[None].clone()))
+            if not torch.isfinite(image).all():
+                raise MethodError("its estimate is not finite")
+            figures = judge(image[0], pair.lr_hsi, pair.hr_msi)
+            if pair.measured is not None:
+                figures |= {"psnr_db": metrics.psnr(image[0], pair.measured).item(),
+                            "sam_deg": metrics.sam(image[0], pair.measured).item()}
+        except Exception as error:  # whatever a method raises is its own failure, kept in its row
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            yield row | {"status": "failed", "reason": reason} | code_version(), None
+            continue
+        yield row | {"told": source if known else ""} | figures | {"seconds": seconds} | code_version(), image[0]

@@ -11,10 +11,11 @@ from datasets.files.cubes import (
     cube_shape,
     cube_size,
     data_root,
+    georeference,
     read_all,
     read_cube,
     read_native,
 )
 
-__all__ = ["READERS", "SENSORS", "NoCubeError", "cube_files", "cube_shape", "cube_size", "data_root", "read_all", "read_cube",
-           "read_native", "tell"]
+__all__ = ["READERS", "SENSORS", "NoCubeError", "cube_files", "cube_shape", "cube_size", "data_root", "georeference",
+           "read_all", "read_cube", "read_native", "tell"]

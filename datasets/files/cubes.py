@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from affine import Affine
+from rasterio.crs import CRS
 
 from datasets.aviris_bands import centers_nm, is_aviris
-from datasets.files import enmap, envi
+from datasets.files import enmap, envi, raster
 from datasets.files.arrays import Arrays, Declared, NoCubeError, tell
 from datasets.files.band_images import band_images, images_of
 from datasets.files.hdf import hdf
@@ -147,6 +149,18 @@ def cube_files(path: Path) -> list[Path]:
         files += [product] if product else []
     sidecar = sidecar_of(path)
     return [*files, *([sidecar] if sidecar else [])]
+
+
+def georeference(path: Path) -> tuple[CRS | None, Affine] | None:
+    """Where on Earth a GeoTIFF or ENVI cube lies: its projection and map of (column, row) to coordinates; None: not said.
+
+    Raises:
+        SceneError: the file is not there, or cannot be read.
+    """
+    with _one_error(path):
+        if path.suffix.lower() == ".hdr":
+            return raster.georeference(envi.raw_of(path), "ENVI")
+        return raster.georeference(path, "GTiff") if path.suffix.lower() in (".tif", ".tiff") else None
 
 
 def data_root(root: Path | str | None) -> Path:

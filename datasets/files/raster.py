@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from affine import Affine
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.io import DatasetReader
@@ -153,3 +155,9 @@ def image(path: Path) -> np.ndarray:
     if (values != values[:1]).any():
         raise NoCubeError(f"{path}: a picture in colours, where a folder of band images holds one band a file; convert it")
     return values[0]
+
+
+def georeference(path: Path, driver: str) -> tuple[CRS | None, Affine] | None:
+    """A raster's projection, None where it says none, and its map of (column, row) to coordinates; None: it lies nowhere."""
+    with opened(path, driver) as dataset:
+        return None if dataset.transform.is_identity else (dataset.crs or None, dataset.transform)

@@ -7,11 +7,12 @@ import scipy.io
 import torch
 
 import run_benchmark
-from benchmark import pair as module
+from benchmark import deliver
 from benchmark.fidelity.cases import make_case
 from benchmark.no_reference import judge, similarity, spectral_distortion
 from benchmark.pair import Pair, load_pair
 from datasets import SceneError
+from methods.responses import gaussian_decimate
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,14 @@ def test_the_truth_is_judged_better_than_a_blurred_or_a_noisy_estimate(files):
     noisy = judge(pair.measured + 0.1 * noise, pair.lr_hsi, pair.hr_msi)
     assert truth["lr_rmse"] < 1e-6 and truth["lr_sam_deg"] < 1e-2 and truth["msi_rmse"] < 0.02
     assert truth["qnr"] == pytest.approx((1 - truth["d_lambda"]) * (1 - truth["d_s"]))
+    assert truth["hqnr"] == pytest.approx((1 - truth["d_lambda_k"]) * (1 - truth["d_s"])) and truth["d_lambda_k"] < 1e-6
+    assert noisy["hqnr"] < truth["hqnr"]
+    changes = []  # window by window: the image of 8 x 12 pixels holds one of 8 x 8
+    back = gaussian_decimate((pair.measured + 0.1 * noise)[None], 3)[0, :, :, :8].double().flatten(1).numpy()
+    for a, b in zip(back, pair.lr_hsi[:, :, :8].double().flatten(1).numpy()):
+        top = 4 * np.cov(a, b, bias=True)[0, 1] * a.mean() * b.mean()
+        changes.append(top / ((a.var() + b.var()) * (a.mean() ** 2 + b.mean() ** 2)))
+    assert noisy["d_lambda_k"] == pytest.approx(1 - np.mean(changes), rel=1e-5)
     assert blurred["d_s"] > truth["d_s"] and blurred["msi_rmse"] > truth["msi_rmse"]
     assert noisy["d_lambda"] > truth["d_lambda"] and noisy["lr_rmse"] > truth["lr_rmse"] and noisy["qnr"] < truth["qnr"]
 
@@ -153,5 +162,7 @@ def test_estimate_command(files, tmp_path, capsys, estimator):
 
 def test_a_pair_without_wavelengths_still_has_a_picture(tmp_path):
     pair = Pair("x", torch.rand(5, 4, 4), torch.rand(2, 8, 8), 1.0, np.array([]))
-    module.picture(pair, [{"method": "m", "qnr": 0.5, "seconds": 1.0}], [torch.rand(5, 8, 8)], tmp_path / "a" / "p.png")
-    assert (tmp_path / "a" / "p.png").stat().st_size > 1000
+    deliver.picture(pair, [], tmp_path / "none")
+    name = deliver.write_cube(pair, torch.rand(5, 8, 8), tmp_path / "a", "m", "npz")
+    deliver.picture(pair, [{"method": "m", "qnr": 0.5, "seconds": 1.0, "file": name}], tmp_path / "a")
+    assert (tmp_path / "a" / "pair.png").stat().st_size > (tmp_path / "none" / "pair.png").stat().st_size > 1000
