@@ -149,12 +149,16 @@ def consistent(v: Tensor, weight: Tensor, seen: View) -> Tensor:
     """
     root = weight.double().sqrt()
     pull = root[:, None] * seen.prior * root
-    p = torch.cholesky_inverse(torch.linalg.cholesky(pull + seen.gram))  # positive definite for whatever weights
-    spread, kept = p.to(v), (p @ pull).to(v)
-    u = torch.einsum("kj,jxy->kxy", kept, v) + torch.einsum("kj,jxy->kxy", spread, seen.msi_rest)
+    p = torch.linalg.inv(pull + seen.gram)
     row_modes, row_values, column_modes, column_values = seen.modes
     passed = (row_values[:, None] * column_values).flatten().double()
-    factor = torch.linalg.cholesky(passed[:, None, None] * p + seen.noise.double().diag())
+    factor, failed = torch.linalg.cholesky_ex(passed[:, None, None] * p + seen.noise.double().diag())
+    if failed.any():  # by rounding: this inverse is positive definite for whatever weights
+        p = torch.cholesky_inverse(torch.linalg.cholesky(pull + seen.gram))
+        factor = torch.linalg.cholesky(passed[:, None, None] * p + seen.noise.double().diag())
+
+    spread, kept = p.to(v), (p @ pull).to(v)
+    u = torch.einsum("kj,jxy->kxy", kept, v) + torch.einsum("kj,jxy->kxy", spread, seen.msi_rest)
 
     def solve(image: Tensor) -> Tensor:
         modes = (row_modes.T @ image @ column_modes).flatten(1).T[..., None].double()
