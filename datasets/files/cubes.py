@@ -202,6 +202,8 @@ def _with_wavelengths(path: Path, arrays: Arrays, name: str, declared: Declared,
             return replace(declared, wavelengths=None, band_numbers=(), bad=None)
         raise SceneError(f"{sidecar or path}: {len(told)} wavelengths for {bands} bands"
                          f"{_axes(path, arrays, shape, len(told), band_first)}")
+    if len(declared.band_numbers) in others - {0, bands}:  # of another array, too
+        declared = replace(declared, band_numbers=())
     for key, values in (("band numbers", declared.band_numbers), ("marks of bad bands", declared.bad)):
         if values is not None and len(values) not in (0, bands):
             raise SceneError(f"{path}: {len(values)} {key} for {bands} bands; correct them or take them out")

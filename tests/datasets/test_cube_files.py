@@ -6,7 +6,7 @@ import pytest
 import scipy.io
 
 from datasets.aviris_bands import KEPT_172, centers_nm
-from datasets.io import READERS, cube_size, data_root, read_all, read_cube
+from datasets.io import READERS, cube_size, data_root, read_all, read_cube, read_native
 from datasets.scene import Scene, SceneError
 
 ROWS, COLS, BANDS = 3, 5, 4
@@ -282,3 +282,10 @@ def test_pages_of_a_tiff_are_bands_in_their_order(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", cube, photometric="minisblack")
     (tmp_path / "x.wavelengths.csv").write_text("\n".join(str(400 + 10 * band) for band in range(12)))
     assert np.array_equal(read_cube(tmp_path / "x.tif")[0], cube)
+
+
+def test_band_numbers_of_another_array_are_not_this_ones(tmp_path):
+    np.savez(tmp_path / "x.npz", cube=np.ones((4, 5, 7)), msi=np.ones((8, 10, 3)), band_number=np.arange(1, 8))
+    cube, words = read_native(tmp_path / "x.npz", array="msi")
+    assert cube.shape == (3, 8, 10) and "band_numbers" not in words
+    assert read_native(tmp_path / "x.npz", array="cube")[1]["band_numbers"] == tuple(range(1, 8))
