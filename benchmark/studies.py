@@ -48,7 +48,7 @@ FEWER_STEPS: dict[str, dict[str, Any]] = {
 PUBLISHED = tuple(name for name in available("supervised") if not card(name).oracle and card(name).paper.split(":")[0] != OURS)
 SHORT = {"steps": 1000, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 50, "ema": None,
          "drop_last": False}
-ANCHORED = ("ssuf", "u2net", "dual-unet", "mssjfl")  # networks that learn in minutes
+ANCHORED = ("ssuf", "u2net")  # networks that learn in minutes
 
 # What the ablations vary: coefficients of the losses (Table III), depths of the student (Table IV), the fusion (Figure 12).
 LOSSES = ("naive", "beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")
@@ -76,7 +76,7 @@ TITLES = {"loss": "Loss coefficients of S3RNet (Table III, Figure 11)", "depth":
 
 # Our own network: what is varied of it and of its training, each with a fifth of the steps, against the same without it.
 SUBSPACE = "subspace-net@train=and-procedural"
-VARIANTS = ("anchor_of=bicubic", "whiten=False", "noise_aware=False", "components=4", "components=8",
+VARIANTS = ("anchor_of=bicubic", "noise_aware=False", "components=4", "components=8",
             "components=16", "stages=1", "stages=2", "stages=5", "recipe=fixed-sensor", "recipe=fixed-noise",
             "recipe=fixed-misregistration")
 
@@ -269,8 +269,7 @@ for _study in (
     Study(
         name="ablation-subspace",
         title="What each part of subspace-net is worth",
-        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
-                 "s3rnet-subspace@train=and-procedural"),
+        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS)),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
