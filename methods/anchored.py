@@ -24,8 +24,9 @@ from methods.tasks import HOKD, Supervised
 SPREAD = 8.0  # deviations that fill the value range of the network
 
 
-def anchored(network: nn.Module, method: Method, anchor: str, bands: int, msi_bands: int, ratio: int) -> Anchored:
-    """A network that corrects an anchor, given by its name.
+def anchored(network: nn.Module, method: Method, anchor: str, bands: int, msi_bands: int, ratio: int,
+             told: Told | None = None) -> Anchored:
+    """A network that corrects an anchor, given by its name, and is told the responses if there are any.
 
     Raises:
         MethodError: an anchor that is trained or an oracle, or a network whose training asks it for more than an image.
@@ -39,10 +40,12 @@ def anchored(network: nn.Module, method: Method, anchor: str, bands: int, msi_ba
         raise MethodError(f"method '{method.name}' cannot have an anchor: its training asks the network for more than an image")
 
     def tell(responses: Told | None) -> Callable[[Tensor, Tensor], Tensor]:
-        told = {} if responses is None else responses._asdict()
-        return create(anchor, bands=bands, msi_bands=msi_bands, ratio=ratio, **told)
+        known = {} if responses is None else responses._asdict()
+        return create(anchor, bands=bands, msi_bands=msi_bands, ratio=ratio, **known)
 
-    return Anchored(network, tell, bands, method.input_range)
+    model = Anchored(network, tell, bands, method.input_range)
+    model.told = told
+    return model
 
 
 class Anchored(nn.Module):
@@ -58,7 +61,8 @@ class Anchored(nn.Module):
     def __init__(self, network: nn.Module, anchor: Callable[[Any], Callable[[Tensor, Tensor], Tensor]], bands: int,
                  input_range: tuple[float, float]) -> None:
         super().__init__()
-        self.corrector, self.anchor, self.told = network, anchor, None
+        self.corrector, self.anchor = network, anchor
+        self.told: Told | None = None
         self.low, self.high = input_range
         self.gain = nn.Parameter(torch.zeros(bands, 1, 1))
 

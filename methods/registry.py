@@ -281,6 +281,7 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
             that do not fit, or an anchor that must be trained.
     """
     from methods import anchored, weights  # they need what this page defines
+    from methods.responses import Told
 
     method = card(name)
     chosen = overrides | {key: value for key, value in split_label(name)[1].items() if key not in RESERVED}
@@ -296,7 +297,8 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
             raise MethodError(f"method '{method.name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
     model = method.build(**{key: value for key, value in told.items() if key in accepted}, **chosen)
     if anchor:
-        model = anchored.anchored(model, method, anchor, bands, msi_bands, ratio)
+        known = None if psf is None or srf is None or phase is None else Told(psf, srf, phase)
+        model = anchored.anchored(model, method, anchor, bands, msi_bands, ratio, known)
     model.card = method
     if word:
         weights.load(model, method, word, bands, msi_bands, ratio)
