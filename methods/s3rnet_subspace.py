@@ -259,6 +259,9 @@ class S3RNetSubspace(nn.Module):
         self.noise_aware = noise_aware
         self.stages = nn.ModuleList(Stage(components, width, student) if learned == "s3rnet" else
                                     Plain(components, width, PLAIN_BLOCKS) for _ in range(stages))
+        # S3RNet's queries and keys, as in its release, reach nothing.
+        self.unused = tuple(f"stages.{number}.fusion.{part}_conv." for number in range(stages) for part in ("query", "key")
+                            if learned == "s3rnet")
         for stage in self.stages:
             for parameter in stage.last.parameters():  # type: ignore[union-attr]
                 nn.init.zeros_(parameter)

@@ -271,11 +271,6 @@ def cubes(folder, spoil):
     return folder
 
 
-def nan(folder, name, cube):
-    cube[3, 4, 50] = np.nan
-    np.savez(folder / f"{name}.npz", cube=cube, wavelength_nm=centers_nm())
-
-
 def unnamed(folder, name, cube):
     np.savez(folder / f"{name}.npz", cube=cube)
 
@@ -291,7 +286,6 @@ def nothing(folder, name, cube):
 
 
 @pytest.mark.parametrize("spoil, words", [
-    (nan, "NaN.*band 50, row 3, column 4.*Fill or cut"),
     (unnamed, "224 bands and no wavelengths.*sensor=aviris"),
     (truncated, r"\.mat"),
     (nothing, "readable"),
