@@ -23,7 +23,6 @@ from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.rows import read as rows_of_file
 from benchmark.studies import STUDIES
-from datasets.aviris_bands import centers_nm
 from methods import registry
 
 PROMISED = """method dataset split image msi_bands ratio scenario noise_target snr_db seed protocol psnr_db sam_deg
