@@ -171,7 +171,7 @@ def test_flags_choose_among_the_sensors_of_splits_or_replace_them():
 def test_a_sensor_that_splits_feed_differently_has_its_bands_by_split(monkeypatch):
     wavelengths = {"test-cave": np.arange(400.0, 701.0, 10.0), "test-pavia": np.linspace(430, 860, 102),
                    "test-samson": np.linspace(401, 889, 156)}
-    monkeypatch.setattr(run_benchmark, "wavelengths_of", lambda _, split: wavelengths[split])
+    monkeypatch.setattr("benchmark.flags.wavelengths_of", lambda _, split: wavelengths[split])
     chosen = study("--msi-sensor", "worldview-2", profile="other-sensors")
     assert chosen.sensors == {split: ("worldview-2", bands) for split, bands in zip(wavelengths, (5, 5, 7))}
     assert chosen.msi_bands == (5, 7)
