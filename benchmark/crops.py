@@ -74,9 +74,7 @@ class Crops(Dataset):
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The ``draw``-th crop of the training."""
-        epoch, place = divmod(draw, len(self.entries))
-        order = torch.randperm(len(self.entries), generator=generator_of(self.seed, "order", epoch))
-        entry = self.entries[int(order[place])]
+        entry = self.entry_of(draw)
         generator = generator_of(self.seed, "crop", draw)
         recipe, ratio = self.recipe, self.protocol.ratio
 
@@ -100,6 +98,12 @@ class Crops(Dataset):
         lr_hsi, hr_msi, hr_hsi = (x.flip(flips).rot90(turns, (1, 2)) for x in (lr_hsi, hr_msi, hr_hsi))
         members = [add_noise(lr_hsi, recipe.train_snr_db, generator, self.protocol.noise_domain) for _ in recipe.trains]
         return {"lr_hsi": torch.stack(members), "hr_msi": hr_msi.contiguous(), "hr_hsi": hr_hsi.contiguous()}
+
+    def entry_of(self, draw: int) -> str:
+        """The image that a crop is cut from: each once a pass, in an order of its own."""
+        epoch, place = divmod(draw, len(self.entries))
+        order = torch.randperm(len(self.entries), generator=generator_of(self.seed, "order", epoch))
+        return self.entries[int(order[place])]
 
     @cached_property
     def fit_in_memory(self) -> bool:

@@ -333,8 +333,9 @@ class Job:
                   "data": source.digest((type(data), "read"), (type(data), "scene"))}
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}
+            varied = ("benchmark.varied:Varied", "benchmark.varied:validated") if self.msi_bands == 0 else ()
             return parts | {"task": keys.digest(sorted(source.digest(task) for task in tasks))[:16],
-                            "training": source.digest("benchmark.train:Training", "benchmark.crops:Crops"),
+                            "training": source.digest("benchmark.training:Training", "benchmark.crops:Crops", *varied),
                             "layers": source.digest("methods.speed:trainable")}
         if self.training:
             parts["training"] = keys.digest(self.training.source)[:16]

@@ -27,7 +27,7 @@ from benchmark.execute import has_weights
 from benchmark.machine import code_version, unchanged
 from benchmark.metrics import METRICS
 from benchmark.plan import Job
-from benchmark.train import Training
+from benchmark.training import Training
 from methods import card
 
 HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another

@@ -39,8 +39,9 @@ FUSED = ("methods.registry", "fuse")
 # Of the registry, too, where cards and names are looked up, but for the one function through which all is fused.
 SILENT = ("methods.registry", "benchmark.store", "benchmark.machine", "benchmark.plan", "benchmark.rows", "benchmark.page",
           "benchmark.source")
-# Parts of their own, which only what runs a network has: not followed from elsewhere.
-OWN_PARTS = {("methods.speed", name) for name in ("prepared", "trainable", "speed_of")}
+# Parts of their own, of what runs a network and of trainings with varied sensors: not followed from elsewhere.
+OWN_PARTS = {*(("methods.speed", name) for name in ("prepared", "trainable", "speed_of")),
+             *(("benchmark.varied", name) for name in ("Varied", "validated"))}
 _LIBRARIES = tuple(str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "purelib", "platlib"))
 
 

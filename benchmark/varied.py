@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from benchmark.crops import Crops, generator_of
-from benchmark.plan import PlanError
 from benchmark.protocol import CLEAN, Observation, Protocol, add_noise, apply_response, blur_decimate, noise
 from datasets import Scene
 
@@ -41,17 +40,13 @@ class Varied(Crops):
         """
         if entry not in self.scenes:
             scene = self.protocol.reference(self.data.scene(entry))
-            if min(scene.size) < self.recipe.crop:
-                raise PlanError(f"training image '{entry}' is {scene.size} pixels and the recipe crops {self.recipe.crop}: "
-                                "choose a crop (--crop) that fits")
+            self.check(entry, scene.cube)
             self.scenes[entry] = scene
         return self.scenes[entry]
 
     def __getitem__(self, draw: int) -> dict[str, Tensor]:
         """The ``draw``-th crop of the training."""
-        epoch, place = divmod(draw, len(self.entries))
-        order = torch.randperm(len(self.entries), generator=generator_of(self.seed, "order", epoch))
-        scene = self.reference(self.entries[int(order[place])])
+        scene = self.reference(self.entry_of(draw))
         sensors = Dice(generator_of(self.seed, "sensors", draw // self.recipe.batch))
         crop = Dice(generator_of(self.seed, "varied crop", draw))
         recipe, protocol = self.recipe, self.protocol

@@ -225,6 +225,7 @@ def test_one_training_with_varied_sensors_serves_all_msi_bands():
     trainings = [job for job in plan(of, "cpu") if job.kind == "train"]
     assert len(trainings) == 1 and trainings[0].msi_bands == 0 and "any-msi" in trainings[0].label
     scores = [job for job in plan(of, "cpu") if job.kind == "score" and job.method == "subspace-net"]
+    assert trainings[0].source["training"] != score(of=of, method="s3rnet-student").training.source["training"]
     assert {job.msi_bands for job in scores} == {4, 6} and {job.training.key for job in scores} == {trainings[0].key}
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from benchmark.plan import Job
 from benchmark.studies import STUDIES
-from benchmark.train import Training, train
+from benchmark.train import train
+from benchmark.training import Training
 from methods import available, card, create
 
 CASES = sorted({(tuple(stages[0].trains if isinstance(stages, tuple) else stages.trains), recipe)

@@ -153,8 +153,8 @@ def test_every_part_that_decides_a_score_is_in_it():
      ["benchmark.store:write_text", "methods.registry:card"]),
     ("benchmark.evaluate:seen", ["benchmark.evaluate:seen"], ["benchmark.protocol:Scenario"]),
     ("methods.registry:fuse", ["methods.registry:fuse"], ["methods.registry:near"]),
-    ("benchmark.train:Training", ["benchmark.train:rate", "benchmark.crops:Crops", "benchmark.protocol:add_noise"],
-     ["benchmark.train:interruptible", "benchmark.train:last_words", "benchmark.store:log"]),
+    ("benchmark.training:Training", ["benchmark.training:rate", "benchmark.crops:Crops", "benchmark.protocol:add_noise"],
+     ["benchmark.train:interruptible", "benchmark.train:last_words", "benchmark.store:log", "benchmark.varied:Varied"]),
     ("benchmark.complexity:cost", ["benchmark.complexity:multiply_adds"], ["benchmark.machine:code_version"]),
 ])
 def test_harness_roots_reach_what_computes_and_spare_what_reports(root, reaches, spares):

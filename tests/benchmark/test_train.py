@@ -13,11 +13,12 @@ from safetensors.torch import load_file
 
 from benchmark import crops as crops_module
 from benchmark import store
-from benchmark import train as loop
+from benchmark import training as loop
 from benchmark.crops import Crops
 from benchmark.execute import execute
 from benchmark.plan import Job, PlanError, Study, plan
 from benchmark.studies import STUDIES
+from benchmark.train import train
 from methods import create, weights
 from methods.tasks import HOKD
 
@@ -36,7 +37,7 @@ def job(**training):
 
 def run(place, of):
     place.mkdir(exist_ok=True)
-    rows = loop.train(of, place, Fabric(accelerator="cpu", devices=1), lambda line: None)
+    rows = train(of, place, Fabric(accelerator="cpu", devices=1), lambda line: None)
     return rows, load_file(place / "model.safetensors"), pd.read_csv(place / "train.csv")
 
 
@@ -152,7 +153,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_term(tmp_path, monke
             if len(calls) == 4 else terms
 
     monkeypatch.setattr(HOKD, "forward", breaking)
-    monkeypatch.setattr(loop, "SAVE_SECONDS", 0)
+    monkeypatch.setattr("benchmark.train.SAVE_SECONDS", 0)
     with pytest.raises(loop.TrainingError, match=r"'s3rnet-student/kd' is nan at step 3.*--lr"):
         run(tmp_path / "t", job())
     assert (tmp_path / "t/checkpoint.ckpt").exists()

@@ -8,7 +8,7 @@ import torch
 from lightning_fabric import Fabric
 
 from benchmark import rows
-from benchmark import train as loop
+from benchmark import training as loop
 from benchmark.plan import Job, Study
 from benchmark.protocol import PAPER
 from methods.speed import reduced_precision
