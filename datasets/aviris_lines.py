@@ -16,8 +16,8 @@ import numpy as np
 
 from datasets.aviris_bands import KEPT_172
 from datasets.csakd_tiles import CsakdTiles
-from datasets.download import Published, Remote, Source
 from datasets.io import read_cube
+from datasets.public import Published, Remote, Source
 from datasets.scene import Miniature, Scene, SceneError, register
 from datasets.splitting import read_list
 

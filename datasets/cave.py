@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.download import Published, Remote, Source, native
+from datasets.public import Published, Remote, Source, native
 from datasets.scene import Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest
 

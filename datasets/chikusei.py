@@ -9,8 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from datasets.download import Remote, Source
 from datasets.one_image import OneImage, evenly
+from datasets.public import Remote, Source
 from datasets.scene import register
 
 _SITE = "https://park.itc.u-tokyo.ac.jp/sal/hyperdata"

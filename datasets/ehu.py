@@ -15,8 +15,8 @@ A file ``<name>.wavelengths.csv`` beside an image replaces these.
 import numpy as np
 
 from datasets.aviris_bands import centers_nm
-from datasets.download import Remote, Source
 from datasets.one_image import OneImage, evenly
+from datasets.public import Remote, Source
 from datasets.scene import register
 
 _SITE = "https://www.ehu.eus/ccwintco"

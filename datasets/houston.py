@@ -4,8 +4,8 @@ Layout, checksums and wavelengths: rs-fusion-datasets 1.0.0, whose tables of wav
 0.1 nm. Of the checksums, our sources give the first and the last digits.
 """
 
-from datasets.download import Remote, Source
 from datasets.one_image import OneImage, evenly
+from datasets.public import Remote, Source
 from datasets.scene import SceneError, register
 
 _SITE = "https://machinelearning.ee.uh.edu"

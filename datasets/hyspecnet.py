@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.download import Published, Remote, Source
 from datasets.io import read_all
 from datasets.one_image import write_tiff
+from datasets.public import Published, Remote, Source
 from datasets.scene import SPLITS, Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, read_list
 

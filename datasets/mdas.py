@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.download import Published, Remote, Source, native
 from datasets.io import read_native
 from datasets.one_image import evenly, write_tiff
+from datasets.public import Published, Remote, Source, native
 from datasets.scene import Miniature, Scene, SceneError, register
 from datasets.splitting import content_digest, file_digest
 

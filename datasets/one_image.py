@@ -10,8 +10,8 @@ import rasterio
 import scipy.io
 from rasterio.errors import NotGeoreferencedWarning
 
-from datasets.download import Published, native
 from datasets.io import cube_files
+from datasets.public import Published, native
 from datasets.scene import Miniature, Scene, SceneError
 from datasets.splitting import check_blocks, content_digest, file_digest
 

@@ -5,8 +5,8 @@ ones our sources do not say; so the centres are made evenly spaced over the span
 A file ``<name>.wavelengths.csv`` beside the image replaces them.
 """
 
-from datasets.download import Remote, Source
 from datasets.one_image import OneImage, evenly
+from datasets.public import Remote, Source
 from datasets.scene import register
 
 

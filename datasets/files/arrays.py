@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 
@@ -117,3 +119,20 @@ def named(shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray],
 
 def _parts(name: str) -> list[str]:
     return name.replace("/", ".").split(".")
+
+
+@contextmanager
+def one_error(path: Path) -> Iterator[None]:
+    """Turn whatever a parser raises into a SceneError; what a sound file may ask for is not called damage."""
+    try:
+        yield
+    except SceneError:
+        raise
+    except (PermissionError, MemoryError, ImportError, NotImplementedError) as error:
+        raise SceneError(f"{path}: cannot be read ({type(error).__name__}: {error}). Give the file other rights, or convert it "
+                         "to a form that can be read here.") from error
+    except Exception as error:  # parsers meeting damage raise zlib, struct, OS, type, key, ... errors
+        raise SceneError(
+            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}: {error}). The file is damaged, cut off "
+            "or of another format: copy it again, or convert it."
+        ) from error

@@ -6,8 +6,7 @@ cube, words = read_cube("scene.hdr")     # words["valid"]: where there is data
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,12 @@ from rasterio.crs import CRS
 
 from datasets.aviris_bands import centers_nm, is_aviris
 from datasets.files import enmap, envi, raster
-from datasets.files.arrays import Arrays, Declared, NoCubeError, tell
+from datasets.files.arrays import Arrays, Declared, NoCubeError, one_error
 from datasets.files.band_images import band_images, images_of
 from datasets.files.hdf import hdf
 from datasets.files.matlab import mat
 from datasets.files.numpy_files import npy, npz
+from datasets.files.obeyed import bad_bands, obeyed
 from datasets.files.raster import tiff
 from datasets.files.wavelengths import read_sidecar, sidecar_names, sidecar_of
 from datasets.scene import SceneError
@@ -89,7 +89,7 @@ def read_native(path: Path | str, sensor: str = "", *, array: str = "", nodata: 
         SceneError: as of :func:`read_cube`.
     """
     path = Path(path)
-    with _one_error(path):
+    with one_error(path):
         arrays = _open(path)
         name = _cube_name(path, arrays.shapes, array, flat)
         stored = arrays.load(name)
@@ -101,12 +101,12 @@ def read_native(path: Path | str, sensor: str = "", *, array: str = "", nodata: 
     elif arrays.ordered or not band_first:
         stored = np.moveaxis(stored, -1, 0)
     declared = _with_wavelengths(path, arrays, name, declared, stored.shape, sensor, band_first)
-    return _obeyed(path, stored, declared, nodata)
+    return obeyed(path, stored, declared, nodata)
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:
     """Every three-dimensional array of a file as stored, each (bands, h, w), by name."""
-    with _one_error(path):
+    with one_error(path):
         arrays = _open(path)
         return {name: np.moveaxis(arrays.load(name), -1, 0) for name, s in arrays.shapes.items() if len(s) == 3}
 
@@ -118,14 +118,14 @@ def cube_shape(path: Path, band_first: bool = False) -> tuple[int, int, int]:
         NoCubeError: the file is sound and holds no cube.
         SceneError: it is unreadable, holds several, or wavelengths that do not fit.
     """
-    with _one_error(path):
+    with one_error(path):
         arrays = _open(path)
         name = _cube_name(path, arrays.shapes)
         declared = arrays.declared(name)
     shape = arrays.shapes[name]
     shape = shape if band_first and not arrays.ordered else (shape[2], shape[0], shape[1])
     declared = _with_wavelengths(path, arrays, name, declared, shape, "", band_first)
-    return int((~_bad(declared, shape[0])).sum()), shape[1], shape[2]
+    return int((~bad_bands(declared, shape[0])).sum()), shape[1], shape[2]
 
 
 def cube_size(path: Path, band_first: bool = False) -> tuple[int, int]:
@@ -157,7 +157,7 @@ def georeference(path: Path) -> tuple[CRS | None, Affine] | None:
     Raises:
         SceneError: the file is not there, or cannot be read.
     """
-    with _one_error(path):
+    with one_error(path):
         if path.suffix.lower() == ".hdr":
             return raster.georeference(envi.raw_of(path), "ENVI")
         return raster.georeference(path, "GTiff") if path.suffix.lower() in (".tif", ".tiff") else None
@@ -177,7 +177,7 @@ def data_root(root: Path | str | None) -> Path:
     return Path(root)
 
 
-# ------------------------------------------------------------------------------------------ what a file says is obeyed
+# ------------------------------------------------------------------------------------------- the wavelengths that count
 
 
 def _with_wavelengths(path: Path, arrays: Arrays, name: str, declared: Declared, shape: tuple[int, ...], sensor: str,
@@ -227,150 +227,7 @@ def _axes(path: Path, arrays: Arrays, shape: tuple[int, ...], wanted: int, band_
     return f". {verb} {sidecar_names(path)[0].name} beside it: the centres of its {shape[0]} bands in nanometres, one a line"
 
 
-def _obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | None) -> tuple[np.ndarray, dict[str, Any]]:
-    """Native values and words of stored values (bands, H, W)."""
-    bad = _bad(declared, len(cube))
-    if bad.all():
-        raise SceneError(f"{path}: every one of its {len(cube)} bands is marked bad; correct the marks")
-    if bad.any():
-        tell(f"{path}: bands {_listed(bad)} are marked bad and left out")
-    inside = None
-    if declared.valid is not None:
-        with _one_error(path):
-            inside = declared.valid()
-    missing, empty, values = _missing(cube, bad, declared.nodata, nodata, inside)
-    if empty.any() and not (bad | empty).all():
-        tell(f"{path}: bands {_listed(empty)} hold no data in any pixel and are left out")
-        bad |= empty
-    elif empty.any():
-        raise SceneError(f"{path}: every pixel is no-data ({', '.join(values)}); choose another file, or correct what it "
-                         "says of no-data")
-    if missing.all():
-        raise SceneError(f"{path}: no pixel holds data in every band (no-data: {', '.join(values)}); choose another file, "
-                         "correct what it says of no-data, or mark the bands that lack data as bad (bbl)")
-    if missing.any():
-        tell(f"{path}: {int(missing.sum())} of {missing.size} pixels are no-data ({', '.join(values)}) and masked")
-    kept = np.flatnonzero(~bad)
-    cube = cube[kept] if bad.any() else cube
-    cube = _scaled(path, cube, declared, kept)
-    words: dict[str, Any] = {}
-    if declared.wavelengths is not None:
-        words["wavelengths"] = np.asarray(declared.wavelengths, dtype=np.float64)[kept]
-        falls = int((np.diff(words["wavelengths"]) < 0).sum())
-        if 0 < falls < len(kept) - 1 and not _from_file(declared):
-            tell(f"{path}: wavelengths do not ascend ({falls} times the next one is shorter, as where detectors overlap); "
-                 "bands stay in the file's order")
-    elif declared.unusable:
-        words["unusable"] = declared.unusable
-    if declared.band_numbers:
-        words["band_numbers"] = tuple(declared.band_numbers[i] for i in kept)
-    words |= {key: value for key, value in (("name", declared.name), ("units", declared.units)) if value}
-    if missing.any():
-        words["valid"] = ~missing
-    else:
-        _tell_flat(path, cube)
-    return cube, words
-
-
-def _bad(declared: Declared, bands: int) -> np.ndarray:
-    """(bands,) bool: bands marked as bad, or by a wavelength of 0 as headers of some sensors do."""
-    bad = np.zeros(bands, dtype=bool) if declared.bad is None else declared.bad.copy()
-    return bad if declared.wavelengths is None else bad | ~(np.nan_to_num(declared.wavelengths) > 0)
-
-
-def _missing(cube: np.ndarray, bad: np.ndarray, declared: tuple[float | None, ...], nodata: float | None,
-             inside: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Where a pixel lacks a band (H, W), which bands lack all pixels (bands,), and the values that say so."""
-    missing, empty = np.zeros(cube.shape[1:], dtype=bool), np.zeros(len(cube), dtype=bool)
-    values: dict[str, None] = {}
-    outside = np.zeros_like(missing) if inside is None else ~inside
-    for index in np.flatnonzero(~bad):
-        band = cube[index]
-        hit = np.zeros_like(missing)
-        for value in {*(declared[index : index + 1]), nodata} - {None}:
-            meant = band == np.array(value).astype(band.dtype) if _fits(value, band.dtype) else np.zeros_like(hit)
-            if meant.any():
-                values[f"{value:g}"] = None
-            hit |= meant
-        if band.dtype.kind == "f":
-            holes = np.isnan(band)
-            if holes.any():
-                values["NaN"] = None
-            hit |= holes
-        empty[index] = (hit | outside).all()
-        if not empty[index]:
-            missing |= hit
-    if outside.any():
-        values["outside of its mask"] = None
-    return missing | outside, empty, list(values)
-
-
-def _fits(value: float | None, dtype: np.dtype) -> bool:
-    """Whether values of a type can be equal to a number: no byte is -9999."""
-    if value is None or np.isnan(value) or dtype.kind == "b":
-        return False
-    return dtype.kind == "f" or (float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
-
-
-def _scaled(path: Path, cube: np.ndarray, declared: Declared, kept: np.ndarray) -> np.ndarray:
-    if declared.gains is None or declared.offsets is None:
-        return cube
-    gains, offsets = declared.gains[kept], declared.offsets[kept]
-    if (gains == 1).all() and (offsets == 0).all():
-        return cube
-    if not (np.isfinite(gains).all() and np.isfinite(offsets).all() and (gains != 0).all()):
-        raise SceneError(f"{path}: gains {_span(gains)} and offsets {_span(offsets)}: they must be numbers, and gains not 0; "
-                         "correct them in the file")
-    tell(f"{path}: gains {_span(gains)} and offsets {_span(offsets)} are applied")
-    dtype = np.result_type(cube.dtype, np.float32)
-    return cube * gains.astype(dtype)[:, None, None] + offsets.astype(dtype)[:, None, None]
-
-
-def _tell_flat(path: Path, cube: np.ndarray) -> None:
-    """Pixels with one value in all bands are mostly fill that the file does not declare."""
-    if len(cube) < 3 or (cube[0] == cube[-1]).mean() < 0.01:
-        return
-    flat = (cube == cube[:1]).all(0)
-    values, counts = np.unique(cube[0][flat], return_counts=True)
-    if len(counts) and counts.max() >= 0.01 * flat.size:
-        value = values[counts.argmax()]
-        tell(f"{path}: {counts.max()} of {flat.size} pixels are {value:g} in every band; if that means no data, say "
-             f"nodata={value:g} (--data-option nodata={value:g}; fuse --nodata {value:g})")
-
-
-def _from_file(declared: Declared) -> bool:
-    """Whether band numbers came with the file: who wrote those knows of the overlap."""
-    return bool(declared.band_numbers) and declared.band_numbers != tuple(range(1, 225))
-
-
-def _listed(marks: np.ndarray) -> str:
-    """Bands by number from 1: ``3, 4, 10-12``."""
-    runs = np.split(np.flatnonzero(marks) + 1, np.flatnonzero(np.diff(np.flatnonzero(marks)) > 1) + 1)
-    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs)
-
-
-def _span(values: np.ndarray) -> str:
-    return f"{values.min():g}" if values.min() == values.max() else f"{values.min():g} to {values.max():g}"
-
-
 # ------------------------------------------------------------------------------------------------------------ parts
-
-
-@contextmanager
-def _one_error(path: Path) -> Iterator[None]:
-    """Turn whatever a parser raises into a SceneError; what a sound file may ask for is not called damage."""
-    try:
-        yield
-    except SceneError:
-        raise
-    except (PermissionError, MemoryError, ImportError, NotImplementedError) as error:
-        raise SceneError(f"{path}: cannot be read ({type(error).__name__}: {error}). Give the file other rights, or convert it "
-                         "to a form that can be read here.") from error
-    except Exception as error:  # parsers meeting damage raise zlib, struct, OS, type, key, ... errors
-        raise SceneError(
-            f"{path}: cannot be read as {path.suffix} ({type(error).__name__}: {error}). The file is damaged, cut off "
-            "or of another format: copy it again, or convert it."
-        ) from error
 
 
 def _open(path: Path) -> Arrays:

@@ -26,9 +26,10 @@ import datasets
 import run_benchmark
 from datasets import scene as scene_module
 from datasets.aviris_bands import KEPT_172, centers_nm
-from datasets.download import Published, Remote, Source, download, listing, published
+from datasets.download import download, listing, published
 from datasets.io import read_all
 from datasets.one_image import write_tiff
+from datasets.public import Published, Remote, Source
 from datasets.scene import SceneError, registered, split_entry
 
 ROOT = Path(__file__).parents[2]
@@ -350,6 +351,7 @@ def test_a_record_that_is_none(offer, tmp_path):
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "download.json").write_text("{")
     fails(tmp_path, "download.json: no JSON", "delete it")
+    assert (tmp_path / "tiny" / "download.json").read_text() == "{" and names(tmp_path / "tiny") == ["download.json"]
 
 
 # ------------------------------------------------------------------------------------------------------- the command
