@@ -213,6 +213,7 @@ def estimate_parametric(lr_hsi: Tensor, hr_msi: Tensor, phase: int | None = None
 
 ESTIMATORS = {"nonnegative": estimate_nonnegative, "hysure": estimate_hysure, "l1": estimate_l1,
               "parametric": estimate_parametric}
+DEFAULT = "parametric"  # of this suite's own methods and commands; methods of papers have that of their release
 
 
 def ratio_of(lr_hsi: Tensor, hr_msi: Tensor) -> int:

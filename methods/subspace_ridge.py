@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate
 
-from methods.estimation import ESTIMATORS, ratio_of
+from methods.estimation import DEFAULT, ESTIMATORS, ratio_of
 from methods.levels import ROUNDING, TINY, Components, msi_noise, principal_components
 from methods.registry import Method, MethodError, register
 from methods.responses import Told, told_responses
@@ -249,7 +249,7 @@ registered = partial(
 
 @registered("subspace-ridge", told="known", note="Told PSF, SRF and phase; rank, noise levels and prior come from the pair.")
 def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: int | None = None, mode: str = "known",
-                   estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
+                   estimator: str = DEFAULT, components: int = 30, window: int = 5, slope: float = 0.5,
                    tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build it; for the arguments see :class:`SubspaceRidge`.
 
@@ -265,7 +265,7 @@ def subspace_ridge(psf: Tensor | None = None, srf: Tensor | None = None, phase: 
 
 
 @registered("subspace-ridge-blind", told="blind", note="Estimates PSF and SRF, by default parametric.")
-def subspace_ridge_blind(estimator: str = "parametric", components: int = 30, window: int = 5, slope: float = 0.5,
+def subspace_ridge_blind(estimator: str = DEFAULT, components: int = 30, window: int = 5, slope: float = 0.5,
                          tolerance: float = 1e-3, iterations: int = 40) -> SubspaceRidge:
     """Build :func:`subspace_ridge` in mode "blind"; for the arguments see :class:`SubspaceRidge`."""
     return subspace_ridge(mode="blind", estimator=estimator, components=components, window=window, slope=slope,

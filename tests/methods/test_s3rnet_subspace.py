@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from methods import create, fuse
+from methods.data_consistency import consistent, view
 from methods.registry import MethodError, tell
 from methods.responses import Told, gaussian_psf
-from methods.s3rnet_subspace import consistent, view
 
 RATIO, BANDS = 2, 20
 
@@ -33,7 +33,7 @@ def test_the_data_step_is_the_minimum_of_its_objective(separable):
     if not separable:
         psf = told.psf + 0.1 * torch.eye(5)
         told = told._replace(psf=psf / psf.sum())
-    seen = view(y, z, told, 4, "subspace-ridge", True, "hysure")
+    seen = view(y, z, told, 4, "subspace-ridge", "hysure")
     assert (len(seen.blur.rows) == 1) == separable
     generator = torch.Generator().manual_seed(1)
     v, weight = torch.randn(4, 16, 16, generator=generator), torch.rand(4, generator=generator) + 0.5
@@ -81,7 +81,7 @@ def test_what_it_is_told_counts_and_is_estimated_where_it_is_not():
     assert not torch.allclose(blind, known, atol=1e-4) and not torch.allclose(known, fuse(model, *images), atol=1e-4)
 
 
-@pytest.mark.parametrize("arguments", [{"learned": "x"}, {"anchor_of": "gsa"}, {"estimator": "x"}, {"stages": 0}, {"width": 6}])
+@pytest.mark.parametrize("arguments", [{"anchor_of": "gsa"}, {"estimator": "x"}, {"stages": 0}, {"width": 6}])
 def test_arguments_out_of_their_choices_are_refused(arguments):
     with pytest.raises(MethodError, match=next(iter(arguments))):
         create("s3rnet-subspace", bands=4, msi_bands=2, **arguments)
