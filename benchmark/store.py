@@ -33,7 +33,7 @@ import torch
 
 from benchmark import rows
 from benchmark.keys import canonical
-from benchmark.machine import code_version
+from benchmark.machine import ROOT, code_version
 from benchmark.plan import Job, PlanError
 from benchmark.protocol import CLEAN
 from datasets.scene import SceneError
@@ -185,11 +185,16 @@ def finish(place: Path, measured: list[dict[str, Any]], provenance: Mapping[str,
 def fail(place: Path, error: BaseException) -> None:
     """Record a failure, its kind as data; the traceback goes to the log of the folder."""
     with writing(place, "--results"), (place / "log.txt").open("a", encoding="utf-8") as file:
-        traceback.print_exception(error, file=file)
+        file.write(from_here("".join(traceback.format_exception(error))))
     kind = "input" if isinstance(error, BAD_INPUT) else "method"
     words = {**_words(place), "error": {"kind": kind, "type": type(error).__name__, "message": str(error)}}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
     write_text(place / "error.txt", f"{type(error).__name__}: {error}\n")
+
+
+def from_here(text: str) -> str:
+    """A text without the folder of this checkout: rows are shared, and where they were measured is nobody's business."""
+    return text.replace(f"{ROOT}{os.sep}", "")
 
 
 def failure(root: Path, job: Job) -> tuple[str, str]:
@@ -387,7 +392,7 @@ def provenance(job: Job, device: str) -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "device": device,
         "threads": torch.get_num_threads(),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": from_here(" ".join([Path(sys.argv[0]).name, *sys.argv[1:]])),
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "protocol": job.study.protocol.digest,
         "data": job.study.data.digest(),

@@ -130,16 +130,10 @@ def _scaled(pair: Pair, matrix: Tensor, psf: Tensor, phase: int) -> Tensor:
 
 def _stored(pair: Pair, file: Path) -> Responses:
     """What ``estimate`` wrote, brought from the scale of its pair to that of this one."""
-    try:
-        with np.load(file.expanduser()) as held:
-            srf, offset, psf = (torch.from_numpy(held[key].astype(np.float64)) for key in ("srf", "offset", "psf"))
-            found = Responses(srf[None], offset[None], psf[None], int(held["phase"]))
-            hsi_max, msi_max = float(held["hsi_max"]), float(held["msi_max"])
-    except FileNotFoundError as error:
-        raise SceneError(f"--responses {file}: no such file; give one that `run_benchmark.py estimate` wrote") from error
-    except Exception as error:  # parsers meeting damage raise zip, value, key, type, ... errors: all mean this
-        raise SceneError(f"--responses {file}: not what `run_benchmark.py estimate` writes now ({type(error).__name__}: "
-                         f"{error}); estimate again") from error
+    held = fields.stored(str(file), f"--responses {file}", ("srf", "offset", "psf", "phase", "hsi_max", "msi_max"))
+    srf, offset, psf = (torch.from_numpy(held[key].astype(np.float64)) for key in ("srf", "offset", "psf"))
+    found = Responses(srf[None], offset[None], psf[None], int(held["phase"]))
+    hsi_max, msi_max = float(held["hsi_max"]), float(held["msi_max"])
     if found.srf[0].shape != (len(pair.hr_msi), len(pair.lr_hsi)) or not 0 <= found.phase < pair.ratio:
         raise SceneError(f"--responses {file}: an SRF of {tuple(found.srf[0].shape)}, phase {found.phase}, and the pair has "
                          f"{len(pair.hr_msi)} MSI and {len(pair.lr_hsi)} HSI bands, ratio {pair.ratio}; estimate on this pair")

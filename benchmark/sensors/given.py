@@ -41,7 +41,7 @@ def psf_fields(text: str) -> dict[str, Any]:
             raise SceneError(f"--psf {text}: give gaussian:SIGMA with a number of HR pixels above 0, such as gaussian:2")
         return {"psf_sigma": sigma, "psf_support": 2 * math.ceil(3 * sigma) + 1, "psf_matrix": ()}
     if kind == "from":
-        arrays = _estimated(rest, "--psf", ("psf", "phase"))
+        arrays = stored(rest, f"--psf {text}", ("psf", "phase"))
         return _matrix(arrays["psf"], f"--psf {text}") | {"phase": int(arrays["phase"])}
     path = Path(text).expanduser()
     if not path.is_file():
@@ -74,24 +74,33 @@ def srf_fields(text: str) -> dict[str, Any]:
     kind, _, rest = text.partition(":")
     if kind != "from":
         return {"srf": bands_of_file(Path(text).expanduser())}
-    matrix = _estimated(rest, "--srf", ("srf",))["srf"]
+    matrix = stored(rest, f"--srf {text}", ("srf",))["srf"]
     if matrix.ndim != 2 or not np.isfinite(matrix).all() or (matrix < 0).any() or (matrix.sum(1) <= 0).any():
         raise SceneError(f"--srf {text}: its response {matrix.shape} is no matrix (msi_bands, bands) of numbers of 0 or more, "
                          "with a positive sum in every row; estimate with --estimator l1 or nonnegative, which give such ones")
     return {"srf": tuple(map(tuple, matrix.astype(float).tolist()))}
 
 
-def _estimated(name: str, flag: str, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Arrays of a file that ``estimate`` wrote."""
+def stored(name: str, said: str, wanted: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Arrays of a file that ``estimate`` wrote.
+
+    Args:
+        name: of the file.
+        said: the flag and its word, for errors.
+        wanted: names of arrays.
+
+    Raises:
+        SceneError: no such file, or one without these arrays.
+    """
     path = Path(name).expanduser()
     if not path.is_file():
-        raise SceneError(f"{flag} from:{name}: no such file; give one that `run_benchmark.py estimate` wrote, responses.npz")
+        raise SceneError(f"{said}: no such file; give one that `run_benchmark.py estimate` wrote, responses.npz")
     try:
         with np.load(path) as file:
             return {key: file[key] for key in wanted}
     except Exception as error:  # parsers meeting damage raise zip, value, key, type, ... errors: all mean this
-        raise SceneError(f"{flag} from:{name}: holds no {' and '.join(wanted)} ({type(error).__name__}: {error}); give a file "
-                         "that `run_benchmark.py estimate` wrote, responses.npz") from error
+        raise SceneError(f"{said}: holds no {' and '.join(wanted)} ({type(error).__name__}: {error}); give a file that "
+                         "`run_benchmark.py estimate` wrote, responses.npz, or estimate again") from error
 
 
 def _matrix(matrix: np.ndarray, what: str) -> dict[str, Any]:
