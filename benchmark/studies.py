@@ -261,7 +261,7 @@ for _study in (
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
         scenarios=(*ROBUSTNESS, shifted(1)),
-        seeds=(0, 1),
+        seeds=(0, 1, 2),
         cost_lr_size=24,
         labels=(Label("subspace-net was trained on four scenes of flight A and 24 procedural ones, seen by random sensors; "
                       "it and the methods without -blind are told the responses", ("methods",)),),
@@ -269,7 +269,9 @@ for _study in (
     Study(
         name="ablation-subspace",
         title="What each part of subspace-net is worth",
-        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS)),
+        methods=("subspace-ridge", SUBSPACE, *(f"{SUBSPACE},{words}" for words in VARIANTS),
+                 "s3rnet-subspace@train=and-procedural",
+                 *(f"s3rnet-subspace{role}@train=and-procedural,recipe=hokd" for role in ("-teacher", ""))),
         dataset="aviris",
         splits=("test-same-flight", "test-other-flight"),
         protocol=replace(PAPER, hr_size=96),
