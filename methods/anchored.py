@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from methods.registry import Method, MethodError, available, card, create
+from methods.registry import Method, MethodError, create
 from methods.responses import Told
 from methods.tasks import HOKD, Supervised
 
@@ -29,11 +29,8 @@ def anchored(network: nn.Module, method: Method, anchor: str, bands: int, msi_ba
     """A network that corrects an anchor, given by its name, and is told the responses if there are any.
 
     Raises:
-        MethodError: an anchor that is trained or an oracle, or a network whose training asks it for more than an image.
+        MethodError: a network whose training asks it for more than an image.
     """
-    if card(anchor).recipes or card(anchor).oracle:
-        raise MethodError(f"anchor={anchor}: must be a method that needs no training and no reference; choices: "
-                          f"{', '.join(name for name in available() if not (card(name).recipes or card(name).oracle))}")
     first = next(iter(method.recipes.values()))
     stages = first if isinstance(first, tuple) else (first,)
     if not all(stage.task.forward is Supervised.forward or issubclass(stage.task, HOKD) for stage in stages):  # type: ignore

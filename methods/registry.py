@@ -243,7 +243,8 @@ def card(label: str) -> Method:
     """The card of a method; of a variant ``name@...``, that of its method.
 
     Raises:
-        MethodError: unknown name or build argument; the message lists the choices and the nearest one.
+        MethodError: unknown name or build argument, the message lists the choices and the nearest one; or an anchor that must
+            be trained or looks at the reference.
     """
     name, arguments = split_label(label)
     if name not in _METHODS:
@@ -255,6 +256,11 @@ def card(label: str) -> Method:
             raise MethodError(f"method '{label}': '{name}' is not trained, so that it has no '{key}'")
         if key not in own and key not in (*RESERVED, *WRAPPED):
             raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
+    if "anchor" in arguments:
+        anchor = card(str(arguments["anchor"]))
+        if anchor.recipes or anchor.oracle:
+            free = ", ".join(each for each in available() if not (_METHODS[each].recipes or _METHODS[each].oracle))
+            raise MethodError(f"anchor={anchor.name}: must be a method that needs no training and no reference; choices: {free}")
     return method
 
 
