@@ -33,7 +33,7 @@ from methods import create, fuse
 from methods.estimation import ESTIMATORS, Responses, ratio_of
 from methods.levels import msi_noise, principal_components
 from methods.parametric import inner
-from methods.responses import gaussian_psf
+from methods.responses import gaussian_psf, shifted_psf
 from methods.separable import Blur
 
 if TYPE_CHECKING:
@@ -55,14 +55,6 @@ GAUSSIAN_NM = ((480.0, 60.0), (560.0, 60.0), (665.0, 40.0), (840.0, 110.0))  # c
 UNEXPLAINED, EXPECTED, EDGE = 0.03, 0.03, 0.05
 
 
-def shifted_psf(side: int, sigma: float, down: float, right: float) -> Tensor:
-    """A Gaussian (side, side) whose centre lies ``down`` and ``right`` pixels from that of its support; sums to 1."""
-    x = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
-    lines = [(-0.5 * ((x - at) / sigma).square()).exp() for at in (down, right)]
-    psf = lines[0][:, None] * lines[1]
-    return psf / psf.sum()
-
-
 def box_psf(side: int) -> Tensor:
     """Mean of ``side`` x ``side`` pixels, on an odd support whose centre is the pixel (side - 1) // 2 of them."""
     psf = torch.zeros(2 * (side // 2) + 1, 2 * (side // 2) + 1, dtype=torch.float64)
@@ -74,7 +66,7 @@ def box_psf(side: int) -> Tensor:
 BLURS: Mapping[str, Callable[[], Tensor]] = {  # at RATIO and phase 1
     "gaussian-1": partial(gaussian_psf, 7, 1.0), "gaussian-2": partial(gaussian_psf, 13, 2.0),
     "gaussian-3": partial(gaussian_psf, 19, 3.0), "box": partial(box_psf, RATIO),
-    "shifted": partial(shifted_psf, 19, 2.0, 1.3, -0.7)}
+    "shifted": partial(shifted_psf, 19, (2.0, 2.0), (1.3, -0.7))}
 # Every blur with one sensor, every sensor with one blur.
 GRID = tuple((sensor, blur) for sensor in SENSORS_MADE for blur in BLURS if sensor == "tm-4" or blur == "gaussian-3")
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from benchmark.crops import Crops, generator_of
 from benchmark.protocol import CLEAN, Observation, Protocol, add_noise, apply_response, blur_decimate, noise
 from datasets import Scene
+from methods.responses import shifted_psf
 
 RATIOS = (4, 4, 4, 2, 3, 5, 6, 8)  # each as likely as it stands here
 LEAST_BANDS = 20  # of a part of the spectrum
@@ -123,7 +124,7 @@ def psfs(protocol: Protocol, ratio: int, side: int, vary: tuple[str, ...], dice:
     """The PSF that is told (k, k), the one used, which misregistration moves by up to a pixel, and the phase."""
     sigmas, phase = (protocol.psf_sigma,) * 2, protocol.phase if ratio == protocol.ratio else (ratio - 1) // 2
     own, width, odd, place = dice.uniform(), dice.uniform(0.3, 0.8), dice.uniform(0.8, 1.25), dice.below(2 * ratio)
-    moved, offsets = dice.uniform(), [dice.uniform(-1, 1) for _ in range(2)]
+    moved, offsets = dice.uniform(), (dice.uniform(-1, 1), dice.uniform(-1, 1))
     if "psf" in vary and (own < 0.5 or ratio != protocol.ratio):
         sigmas = ratio * width, ratio * width * (odd if own < 0.2 else 1.0)
         phase = place if place < ratio else phase
@@ -131,12 +132,6 @@ def psfs(protocol: Protocol, ratio: int, side: int, vary: tuple[str, ...], dice:
         sigmas = (protocol.psf_sigma * ratio / protocol.ratio,) * 2
     half = min(math.ceil(3 * max(sigmas)), side // 2 - 1)
     if not ("misregistration" in vary and moved < SHARES["misregistration"]):
-        offsets = [0.0, 0.0]
-
-    def gaussian(offset: list[float]) -> Tensor:
-        lines = [torch.exp(-0.5 * ((torch.arange(-half, half + 1, dtype=torch.float64) - off) / sigma).square())
-                 for sigma, off in zip(sigmas, offset)]
-        rows, columns = (line / line.sum() for line in lines)
-        return (rows[:, None] * columns).float()
-
-    return gaussian([0.0, 0.0]), gaussian(offsets), phase
+        offsets = (0.0, 0.0)
+    told, used = (shifted_psf(2 * half + 1, sigmas, at).float() for at in ((0.0, 0.0), offsets))
+    return told, used, phase

@@ -260,7 +260,8 @@ def card(label: str) -> Method:
         anchor = card(str(arguments["anchor"]))
         if anchor.recipes or anchor.oracle:
             free = ", ".join(each for each in available() if not (_METHODS[each].recipes or _METHODS[each].oracle))
-            raise MethodError(f"anchor={anchor.name}: must be a method that needs no training and no reference; choices: {free}")
+            raise MethodError(f"anchor={anchor.name}: must be a method that needs no training and no reference; choices: "
+                              f"{free}")
     return method
 
 

@@ -62,6 +62,13 @@ def gaussian_psf(size: int, sigma: float) -> Tensor:
     return line[:, None] * line
 
 
+def shifted_psf(side: int, sigmas: tuple[float, float], at: tuple[float, float]) -> Tensor:
+    """A Gaussian (side, side) of ``sigmas`` pixels down and right, its centre ``at`` pixels from the support's; sums to 1."""
+    x = torch.arange(side, dtype=torch.float64) - (side - 1) / 2
+    rows, columns = ((-0.5 * ((x - place) / sigma).square()).exp() for sigma, place in zip(sigmas, at))
+    return (rows / rows.sum())[:, None] * (columns / columns.sum())
+
+
 def transfer(psf: Tensor, size: tuple[int, int]) -> Tensor:
     """What circular correlation with a PSF multiplies a DFT with.
 
