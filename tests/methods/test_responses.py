@@ -101,7 +101,7 @@ def test_gaussian_decimate_is_a_correlation_sampled_at_block_centres(ratio):
 
 def test_a_shifted_psf_is_the_gaussian_at_another_place():
     found = shifted_psf(9, (1.5, 0.8), (1.0, -0.5))
-    plain = torch.tensor([[math.exp(-0.5 * (((i - 5) / 1.5) ** 2 + ((j - 3.5) / 0.8) ** 2)) for j in range(9)] for i in range(9)],
-                         dtype=torch.float64)
+    rows = [[math.exp(-0.5 * (((i - 5) / 1.5) ** 2 + ((j - 3.5) / 0.8) ** 2)) for j in range(9)] for i in range(9)]
+    plain = torch.tensor(rows, dtype=torch.float64)
     assert torch.allclose(found, plain / plain.sum(), atol=1e-12)
     assert torch.allclose(shifted_psf(9, (2.0, 2.0), (0.0, 0.0)), gaussian_psf(9, 2.0))
