@@ -11,6 +11,7 @@ python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
+python run_benchmark.py train-on HSI_FILE MSI_FILE --methods u2net
 python run_benchmark.py estimate HSI_FILE MSI_FILE
 python run_benchmark.py download cave --to DIR
 
@@ -34,7 +35,7 @@ import torch
 import datasets
 import methods
 from benchmark import store
-from benchmark.flags import add_flags, study_of
+from benchmark.flags import add_budget, add_flags, budget_of, study_of
 from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.plan import Job, PlanError, Study, plan, shard
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
                     "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
+TRAINED = ("u2net",)  # on a pair of one's own, likewise
 FUSED_BY = ("gsa", "hysure-blind", "subspace-ridge-blind")  # a pair of one's own, if nothing else is said
 
 
@@ -77,7 +79,8 @@ def arguments() -> argparse.ArgumentParser:
     growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
     estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
-    for command in (own, estimate):
+    trained = commands.add_parser("train-on", help="train methods on a pair of files, one scale down, then fuse it with them")
+    for command in (own, estimate, trained):
         command.add_argument("hsi", metavar="HSI", help="file of the LR-HSI, or FILE:ARRAY")
         command.add_argument("msi", metavar="MSI", help="file of the HR-MSI, or FILE:ARRAY")
         command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
@@ -93,12 +96,16 @@ def arguments() -> argparse.ArgumentParser:
     own.add_argument("--methods", nargs="+", metavar="METHOD",
                      help=f"untrained, or with weights=FILE (default: {' '.join(FUSED_BY)}, and subspace-net "
                           "where it comes with weights)")
-    own.add_argument("--format", choices=("tif", "envi", "npz"),
-                     help="of the estimates (default: tif where the HSI says where it lies, else npz)")
-    own.add_argument("--srf", metavar="FILE.csv|SENSOR[:BAND,...]|from:FILE.npz", help="the MSI's responses, if they are known")
-    own.add_argument("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz", help="PSF in HR pixels, if it is known")
-    own.add_argument("--phase", type=int, metavar="N", help="0-based row and column of the HR pixel that the PSF is centred on")
-    own.add_argument("--responses", type=Path, metavar="FILE.npz", help="what `estimate` wrote, in the place of these three")
+    trained.add_argument("--methods", nargs="+", metavar="METHOD", help=f"that are trained (default: {' '.join(TRAINED)})")
+    trained.add_argument("--seed", type=int, default=0, metavar="SEED", help="of training")
+    add_budget(trained)
+    for add in (own.add_argument, trained.add_argument):
+        add("--format", choices=("tif", "envi", "npz"),
+            help="of the estimates (default: tif where the HSI says where it lies, else npz)")
+        add("--srf", metavar="FILE.csv|SENSOR[:BAND,...]|from:FILE.npz", help="the MSI's responses, if they are known")
+        add("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz", help="PSF in HR pixels, if it is known")
+        add("--phase", type=int, metavar="N", help="0-based row and column of the HR pixel that the PSF is centred on")
+        add("--responses", type=Path, metavar="FILE.npz", help="what `estimate` wrote, in the place of these three")
     fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
     fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
     fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")
@@ -245,6 +252,27 @@ def fuse_own(args: argparse.Namespace) -> int:
     return int(any(row["status"] != "ok" for row in made))
 
 
+def train_own(args: argparse.Namespace) -> int:
+    """Train methods on a pair of files, one scale down, then fuse it with them; 1 if one of them failed."""
+    from benchmark.deliver import claim, deliver
+    from benchmark.told import given as given_responses
+    from benchmark.train_on import check_names, say, train_on
+
+    names = tuple(dict.fromkeys(args.methods or TRAINED))
+    check_names(names)
+    kind, precision = device_kind(args.device), args.precision or "32-true"
+    check_precision(kind, precision)
+    pair, out, record = own_pair(args)
+    told, source = given_responses(pair, args.estimator or DEFAULT, args.srf or "", args.psf or "", args.phase, args.responses)
+    print(f"decimated, and networks that take them told, by the responses of the sensors: {source}", file=sys.stderr)
+    fused = train_on(pair, names, told, source, out / "training", fabric_of(precision, kind), budget_of(args), args.seed,
+                     precision)
+    claim(out, record)
+    made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
+    print(out / "pair.png")
+    return int(any(row["status"] != "ok" for row in made))
+
+
 def estimate_responses(args: argparse.Namespace) -> int:
     """Print, draw and store the responses that a pair of files tells, and how far they explain it."""
     from benchmark.deliver import claim, curves
@@ -306,12 +334,24 @@ def fetch_data(args: argparse.Namespace) -> int:
     return 0
 
 
-def fabric_of(chosen: Study, kind: str) -> Fabric:
-    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the study's precision."""
+def fabric_of(precision: Any, kind: str) -> Fabric:
+    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the precision of training."""
     from lightning_fabric import Fabric
 
-    precision: Any = chosen.precision
     return Fabric(accelerator=kind, devices=1, precision=precision)
+
+
+def check_precision(kind: str, precision: str, speed: str = "exact") -> None:
+    """Refuse what a device of a kind cannot compute in.
+
+    Raises:
+        PlanError: names the choices.
+    """
+    if kind == "cpu" and precision == "16-mixed":
+        raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
+    lacking = reduced_precision(torch.device(kind))
+    if lacking and "bf16-mixed" in (precision, "bf16-mixed" if speed == "fast" else ""):
+        raise PlanError(f"{lacking}; choose --precision 32-true and --speed exact")
 
 
 def device_kind(word: str) -> str:
@@ -332,11 +372,7 @@ def measure(args: argparse.Namespace) -> int:
         args.profile, args.study = args.study, None
     kind = device_kind(args.device)
     chosen = study_of(args)
-    if kind == "cpu" and chosen.precision == "16-mixed":
-        raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
-    lacking = reduced_precision(torch.device(kind))
-    if lacking and "bf16-mixed" in (chosen.precision, "bf16-mixed" if chosen.speed == "fast" else ""):
-        raise PlanError(f"{lacking}; choose --precision 32-true and --speed exact")
+    check_precision(kind, chosen.precision, chosen.speed)
     jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")
     due = shard(jobs, args.shard) if getattr(args, "shard", None) else jobs
     if getattr(args, "dry_run", False):
@@ -362,7 +398,7 @@ def measure(args: argparse.Namespace) -> int:
         from benchmark.refresh import refresh
 
         left = 0
-        for job, fresh, words in refresh(jobs, args.results, fabric_of(chosen, kind)):
+        for job, fresh, words in refresh(jobs, args.results, fabric_of(chosen.precision, kind)):
             left += not fresh
             print(f"{'fresh' if fresh else 'stale':6} {job.label}: {words}", flush=True)
         return int(left > 0)
@@ -370,7 +406,7 @@ def measure(args: argparse.Namespace) -> int:
     from benchmark.page import current
 
     rescore = args.command == "run" and args.rescore
-    fabric = fabric_of(chosen, kind)
+    fabric = fabric_of(chosen.precision, kind)
     if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
         for line in preflight(chosen):
             print(line, file=sys.stderr)
@@ -392,8 +428,8 @@ def measure(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "estimate": estimate_responses,
-    "download": fetch_data}
+    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "train-on": train_own,
+    "estimate": estimate_responses, "download": fetch_data}
 
 
 def main(words: list[str] | None = None) -> int:

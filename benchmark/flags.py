@@ -46,14 +46,26 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add("--all-bands", action="store_true", help="take every band of the scenes, not the 172 of AVIRIS")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
     add("--recipe", default="", metavar="NAME", help="recipe on the methods' cards, such as paper or release")
+    add_budget(command)
+    add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
+    add("--speed", choices=SPEEDS, help="of fusing: exact, or in reduced precision (default: exact)")
+
+
+def add_budget(command: argparse.ArgumentParser) -> None:
+    """The flags that say how networks are trained and on what."""
+    add = command.add_argument
     for flag in REPLACED:
         add(f"--{flag.replace('_', '-')}", type=float if flag in ("minutes", "lr") else int, metavar="X",
             help=f"replace '{flag}' of every recipe")
-    add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
     add("--precision", choices=("32-true", "bf16-mixed", "16-mixed"), help="of training; 16-mixed needs a GPU")
     add("--recompute", action="store_true", help="train with activations computed anew in the backward pass: less memory")
-    add("--speed", choices=SPEEDS, help="of fusing: exact, or in reduced precision (default: exact)")
+
+
+def budget_of(args: argparse.Namespace) -> dict[str, Any]:
+    """What the flags of :func:`add_budget` replace in every recipe."""
+    budget: dict[str, Any] = {flag: getattr(args, flag) for flag in REPLACED if getattr(args, flag) is not None}
+    return budget | ({"recompute": True} if args.recompute else {})
 
 
 def study_of(args: argparse.Namespace) -> Study:
@@ -77,8 +89,7 @@ def study_of(args: argparse.Namespace) -> Study:
         if args.hr_size < protocol.ratio:
             raise PlanError(f"--hr-size {args.hr_size}: an HR image has {protocol.ratio} pixels a side at least, one LR pixel")
         protocol = replace(protocol, hr_size=args.hr_size)
-    budget: dict[str, Any] = {flag: getattr(args, flag) for flag in REPLACED if getattr(args, flag) is not None}
-    budget |= {"recompute": True} if args.recompute else {}
+    budget = budget_of(args)
     replaced = budget.keys() | ({"steps", "minutes"} if budget.keys() & {"steps", "minutes"} else set())
     training = {key: value for key, value in profile.training.items() if key not in replaced}
     chosen = replace(
