@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
                     "macs_published", "psnr_db", "psnr_recorded", "sample_difference", "seconds", "times_faster")
-TRAINED = ("u2net",)  # on a pair of one's own, likewise
+TRAINED = ("u2net@anchor=subspace-ridge",)  # on a pair of one's own, likewise: it begins as good as its anchor
 FUSED_BY = ("gsa", "hysure-blind", "subspace-ridge-blind")  # a pair of one's own, if nothing else is said
 
 

@@ -28,7 +28,8 @@ from methods import card, create, weights
 from methods.estimation import Responses
 from methods.registry import split_label
 
-BUDGET: dict[str, Any] = {key: value for key, value in SHORT.items() if key != "steps"}  # where flags say nothing
+# Where flags say nothing. On a single image a network soon learns it by heart: what is best on the block held out is kept.
+BUDGET: dict[str, Any] = {**{key: value for key, value in SHORT.items() if key != "steps"}, "keep": "best-psnr"}
 LENGTH = {"steps": SHORT["steps"], "minutes": 5.0}  # whichever ends first, where neither is said
 COMPARED = ("bicubic", "gsa", "subspace-ridge-blind")  # on the same block: is the training worth it?
 SCORES = {"psnr_db": "dB", "sam_deg": "deg"}
@@ -149,7 +150,7 @@ def _figures(study: PairStudy, jobs: Sequence[Job], training: Job, others: Mappi
     best = max(others, key=lambda name: others[name]["psnr_db"], default="")
     worse = bool(own and best) and own["psnr_db"] < others[best]["psnr_db"]
     warning = (f"one scale down {best} is better without training, {others[best]['psnr_db']:.2f} against {own['psnr_db']:.2f} "
-               "dB: train longer, or fuse with it" if worse else "")
+               "dB: train in another way, or fuse with it" if worse else "")
     return {"trained": f"trained on this pair, one scale down, {steps} steps", "weights": str(store.folder(root, training)),
             **{f"held_out_{key}": value for key, value in own.items()},
             **{f"held_out_{key}_{name}": value for name, scores in others.items() for key, value in scores.items()},
@@ -168,7 +169,7 @@ def say(row: Mapping[str, Any]) -> None:
         names = {"": row["method"]} | {f"_{name}": name for name in COMPARED if f"held_out_psnr_db_{name}" in row}
         scores = "; ".join(f"{name} " + ", ".join(f"{row[f'held_out_{key}{end}']:.2f} {unit}" for key, unit in SCORES.items())
                            for end, name in names.items())
-        print(f"{'':20} {row['trained']}; on the block held out there: {scores}")
+        print(f"{'':20} {row['trained']}; the best of them on the block held out is kept, there: {scores}")
     if row.get("warning"):
         print(f"{'':20} warning: {row['warning']}", file=sys.stderr)
     name = split_label(row["method"])[0]
