@@ -25,13 +25,14 @@ from benchmark.plan import Job, plan
 from benchmark.studies import SHORT
 from datasets import SceneError
 from methods import card, create, weights
-from methods.estimation import Responses
+from methods.estimation import DEFAULT, Responses
 from methods.registry import split_label
 
 # Where flags say nothing. On a single image a network soon learns it by heart: what is best on the block held out is kept.
 BUDGET: dict[str, Any] = {**{key: value for key, value in SHORT.items() if key != "steps"}, "keep": "best-psnr"}
 LENGTH = {"steps": SHORT["steps"], "minutes": 5.0}  # whichever ends first, where neither is said
 COMPARED = ("bicubic", "gsa", "subspace-ridge-blind")  # on the same block: is the training worth it?
+WORTH_DB = 0.05  # less than that over the best of them is not
 SCORES = {"psnr_db": "dB", "sam_deg": "deg"}
 
 
@@ -148,9 +149,9 @@ def _figures(study: PairStudy, jobs: Sequence[Job], training: Job, others: Mappi
     steps = int(measured[measured["method"] == card(study.methods[0]).name]["steps"].iloc[0])
     own = _scores(jobs, root).get(study.methods[0], {})
     best = max(others, key=lambda name: others[name]["psnr_db"], default="")
-    worse = bool(own and best) and own["psnr_db"] < others[best]["psnr_db"]
-    warning = (f"one scale down {best} is better without training, {others[best]['psnr_db']:.2f} against {own['psnr_db']:.2f} "
-               "dB: train in another way, or fuse with it" if worse else "")
+    worse = bool(own and best) and own["psnr_db"] < others[best]["psnr_db"] + WORTH_DB
+    warning = (f"one scale down {best} is as good or better without training, {others[best]['psnr_db']:.2f} against "
+               f"{own['psnr_db']:.2f} dB: train in another way, or fuse with it" if worse else "")
     return {"trained": f"trained on this pair, one scale down, {steps} steps", "weights": str(store.folder(root, training)),
             **{f"held_out_{key}": value for key, value in own.items()},
             **{f"held_out_{key}_{name}": value for name, scores in others.items() for key, value in scores.items()},
@@ -172,5 +173,5 @@ def say(row: Mapping[str, Any]) -> None:
         print(f"{'':20} {row['trained']}; the best of them on the block held out is kept, there: {scores}")
     if row.get("warning"):
         print(f"{'':20} warning: {row['warning']}", file=sys.stderr)
-    name = split_label(row["method"])[0]
-    print(f"{'':20} on other pairs of these sensors: fuse HSI MSI --methods {name}@weights={row['weights']}", flush=True)
+    name, told = split_label(row["method"])[0], f" --estimator {DEFAULT}" if row["told"] else ""
+    print(f"{'':20} on other pairs of these sensors: fuse HSI MSI --methods {name}@weights={row['weights']}{told}", flush=True)
