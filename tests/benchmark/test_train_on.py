@@ -163,7 +163,7 @@ def test_the_command(files, tmp_path, capsys):
     assert run_benchmark.main(words) == 0
     printed = capsys.readouterr()
     assert "trained on this pair, one scale down, 4 steps; the best of them on the block held out" in printed.out
-    assert "gsa is as good or better without training" in printed.err  # four steps are not enough
+    assert "subspace-ridge-blind is as good or better without training" in printed.err  # four steps are not enough
     rows = pd.read_csv(out / "rows.csv").set_index("method")
     assert list(rows.index) == [TINY, told] and (rows["status"] == "ok").all() and (out / "pair.png").exists()
     assert pd.isna(rows.loc[TINY, "told"]) and "estimated" in rows.loc[told, "told"]
