@@ -15,6 +15,11 @@ def l1(estimate: Tensor, reference: Tensor) -> Tensor:
     return F.l1_loss(estimate, reference)
 
 
+def mse(estimate: Tensor, reference: Tensor) -> Tensor:
+    """Mean squared difference."""
+    return F.mse_loss(estimate, reference)
+
+
 def smooth_l1(estimate: Tensor, reference: Tensor) -> Tensor:
     """Huber loss with beta 1: what the S3RNet release trains with. On [-1, 1] data almost always half the square."""
     return F.smooth_l1_loss(estimate, reference, beta=1.0)

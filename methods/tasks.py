@@ -77,6 +77,12 @@ class Supervised(Task):
         return {"loss": loss, f"{self.names[0]}/loss": loss}
 
 
+class SupervisedMSE(Supervised):
+    """One network, the mean squared error."""
+
+    loss = staticmethod(losses.mse)
+
+
 class HOKD(Task):
     """S3RNet's hybrid online knowledge distillation: teacher and student learn side by side, as the text says.
 

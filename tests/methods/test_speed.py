@@ -23,7 +23,7 @@ reduced = pytest.mark.skipif(bool(reduced_precision(CPU)), reason="this CPU does
 
 @pytest.mark.golden
 @pytest.mark.parametrize("way", ["prepared", "trainable"])
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name == "dhif-net" else [])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in ("dhif-net", "mog-dcn") else [])
                                   for name in RECORDED])
 @torch.no_grad()
 def test_every_recorded_case_passes(name, way):
