@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 import datasets
 from benchmark import keys
@@ -21,6 +22,9 @@ from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, respon
 from benchmark.studies import STUDIES, study
 from datasets.aviris_bands import KEPT_172, centers_nm
 from methods.speed import SPEEDS
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 REPLACED = tuple(flag for flag in BUDGET if flag != "epochs")  # fields of every recipe that have a flag
 
@@ -168,3 +172,23 @@ def named(chosen: Study, profile: Study, name: str | None) -> Study:
     replaced = frozenset(key for key in new if new[key] != old[key])
     short = hashlib.sha256(keys.canonical([new[key] for key in sorted(replaced)]).encode()).hexdigest()[:6]
     return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), replaced=replaced)
+
+
+def fabric_of(chosen: Study, kind: str) -> Fabric:
+    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the study's precision."""
+    from lightning_fabric import Fabric
+
+    precision: Any = chosen.precision
+    return Fabric(accelerator=kind, devices=1, precision=precision)
+
+
+def device_kind(word: str) -> str:
+    """``"cpu"`` or ``"cuda"`` of what ``--device`` says.
+
+    Raises:
+        PlanError: a GPU was asked for and there is none.
+    """
+    kind = "cuda" if word == "cuda" or (word == "auto" and torch.cuda.is_available()) else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
+    return kind
