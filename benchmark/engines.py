@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -45,11 +45,19 @@ class Order:
 
     Args:
         words: the parsed flags of a command on a study.
-        device: ``"cpu"`` or ``"cuda"``.
+        device: ``"cpu"`` or ``"cuda"``: of the processes, which are on machines like this one.
+        data: folder of the scenes.
     """
 
     words: argparse.Namespace
     device: str
+    data: str = field(default_factory=lambda: os.environ.get("HSFUSION_DATA", ""))
+
+    def away(self) -> Order:
+        """The same for a process that works in another folder."""
+        words = argparse.Namespace(**vars(self.words))
+        words.results, words.study_file = words.results.resolve(), [path.resolve() for path in words.study_file]
+        return replace(self, words=words)
 
     def open(self) -> tuple[dict[str, Job], Path, Fabric]:
         """The jobs by key, the results folder, and the device with the study's precision."""
@@ -60,6 +68,8 @@ class Order:
         from benchmark.plan import plan
         from benchmark.studies import load_file
 
+        if self.data:
+            os.environ["HSFUSION_DATA"] = self.data
         for path in self.words.study_file:
             load_file(path)
         chosen = study_of(self.words)
@@ -314,7 +324,7 @@ class Cluster:
     exclusive = False
 
     def __init__(self, order: Order, client: Any, timeout_s: float, cluster: Any = None) -> None:
-        self.order, self.client, self.timeout_s, self.cluster = order, client, timeout_s, cluster
+        self.order, self.client, self.timeout_s, self.cluster = order.away(), client, timeout_s, cluster
         self.futures: dict[Any, Job] = {}
         print(f"cluster: {client.dashboard_link}", file=sys.stderr)
 

@@ -1,5 +1,6 @@
 """What can happen to a long study: methods that take their process with them, two processes on one folder, kills, damage."""
 
+import json
 import os
 import signal
 import subprocess
@@ -78,8 +79,8 @@ for name in FAULTS:
     register(f"fault-{name}", "classical", paper="nobody", year=2026, fidelity="described", told="blind")(
         lambda name=name: Fault(name))
 
-register_study(Study("faults", "Faults", ("bicubic",), "synthetic", {"size": 32, "train": 2, "val": 1, "test": 2}, msi_bands=(4,),
-                     protocol=dataclasses.replace(PAPER, hr_size=32), cost_lr_size=4,
+register_study(Study("faults", "Faults", ("bicubic",), "synthetic", {"size": 32, "train": 2, "val": 1, "test": 2},
+                     msi_bands=(4,), protocol=dataclasses.replace(PAPER, hr_size=32), cost_lr_size=4,
                      arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in ("s3rnet-teacher", "s3rnet-student")},
                      training={"steps": 300, "batch": 1, "crop": 16, "log_every": 100}))
 '''
@@ -185,3 +186,37 @@ def test_a_training_that_is_ended_goes_on_to_the_same_rows(command, tmp_path, nu
         assert not list((tmp_path / "parts").glob("*/*/error.txt"))
     assert ended(command(*flags, where="parts"))[0] == 0
     assert scores(tmp_path / "parts").equals(scores(tmp_path / "whole"))
+
+
+@pytest.mark.slow
+def test_a_worker_of_a_cluster_that_is_killed_costs_no_row(command, tmp_path):
+    """Scheduler and workers are processes of their own; one worker is killed in the middle of a training."""
+    pytest.importorskip("distributed")
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    words = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+             "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    flags = ("--methods", "bicubic", "s3rnet-student", "gsa")
+    assert ended(command(*flags, where="whole"))[0] == 0
+    address = "tcp://127.0.0.1:18786"
+    scheduler = subprocess.Popen([*dask, "--host", "127.0.0.1", "--port", "18786", "--no-dashboard"], **words)
+    worker = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+    workers = [subprocess.Popen([*worker, *more], **words) for more in (["--no-nanny"], ["--no-nanny"])]
+    try:
+        process = command(*flags, "--engine", f"dask:{address}", where="parts")
+        holders, until = [], time.monotonic() + 200
+        while not holders and time.monotonic() < until:
+            time.sleep(0.2)
+            holders = list((tmp_path / "parts").glob("*/.claims/train-*.json"))
+        time.sleep(4)
+        trainer = json.loads(holders[0].read_text())["pid"]  # the child of the worker that is to be killed
+        parent = int(Path(f"/proc/{trainer}/stat").read_text().rpartition(")")[2].split()[1])
+        assert parent in [each.pid for each in workers]
+        os.kill(parent, signal.SIGKILL)
+        code, _, err = ended(process, 600)
+        assert code == 0, err
+    finally:
+        for each in (*workers, scheduler):
+            each.kill()
+    assert scores(tmp_path / "parts").equals(scores(tmp_path / "whole"))
+    log = next((tmp_path / "parts").glob("*/train-*/log.txt")).read_text()
+    assert "interrupted at step" in log and "resumed at step" in log
