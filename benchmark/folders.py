@@ -58,7 +58,7 @@ def _wrong(place: Path) -> Iterator[str]:
         expected = f"{inputs.get('kind')}-{next(iter(inputs.get('methods', {'': 0})))}-{key[:12]}"
         if place.name != expected and place.name.rpartition("-")[2] != key[:12]:
             yield f"job.json is that of {expected}"
-    elif (place / "rows.csv").exists():
+    elif (place / "rows.csv").exists() and not (place / "job.json").exists():
         yield "rows.csv without a job.json that says what they are of"
     if (place / "rows.csv").exists():
         try:
