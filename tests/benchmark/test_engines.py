@@ -52,8 +52,8 @@ def test_a_batch_system_gets_one_worker_a_job_in_this_checkout(monkeypatch):
     pytest.importorskip("dask_jobqueue")
     import dask
 
-    with dask.config.set({"jobqueue.slurm.memory": "7GB", "jobqueue.slurm.cores": 3, "jobqueue.slurm.queue": "gpu"}):
-        with queue("slurm") as cluster:
-            script = cluster.job_script()
+    said = {"jobqueue.slurm.memory": "7GB", "jobqueue.slurm.cores": 3, "jobqueue.slurm.queue": "gpu"}
+    with dask.config.set(said), queue("slurm") as cluster:
+        script = cluster.job_script()
     assert "#SBATCH --mem=7G" in script and "#SBATCH --cpus-per-task=3" in script and "-p gpu" in script
     assert f"cd {claims.__file__.rpartition('/benchmark/')[0]}" in script and "--nthreads 1" in script
