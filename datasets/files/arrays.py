@@ -136,8 +136,8 @@ def fits(path: Path, shape: tuple[int, ...]) -> None:
         return
     asked = 4 * math.prod(shape)
     if asked > there:
-        raise SceneError(f"{path}: declares an array of {'x'.join(map(str, shape))}, {asked / 1e9:.1f} GB in single precision, and "
-                         f"{there / 1e9:.1f} GB of memory are available; cut it, or use a machine with more")
+        raise SceneError(f"{path}: declares an array of {'x'.join(map(str, shape))}, {asked / 1e9:.1f} GB in single precision; "
+                         f"{there / 1e9:.1f} GB of memory are available. Cut it, or use a machine with more")
 
 
 def own_values(path: Path, item: h5py.Dataset) -> None:
@@ -147,8 +147,9 @@ def own_values(path: Path, item: h5py.Dataset) -> None:
         SceneError: names the dataset.
     """
     if item.external or item.is_virtual:
-        raise SceneError(f"{path}: the values of '{item.name}' lie in other files ({'external' if item.external else 'virtual'} "
-                         "dataset); copy them into the file, such as with h5repack")
+        kind = "external" if item.external else "virtual"
+        raise SceneError(f"{path}: the values of '{item.name}' lie in other files ({kind} dataset); copy them into the file, "
+                         "such as with h5repack")
 
 
 @contextmanager
