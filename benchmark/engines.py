@@ -136,6 +136,7 @@ class Worker:
     pipe: Connection
     job: Job | None = None
     deadline: float = field(default=float("inf"))
+    ready: bool = False  # it has made its plan
 
 
 class Local:
@@ -176,9 +177,10 @@ class Local:
             first = min([until, *(worker.deadline for worker in busy)])
             ready = set(wait([worker.pipe for worker in busy], max(0.0, first - time.monotonic())))
             for worker in busy:
-                late = time.monotonic() >= worker.deadline
-                if worker.pipe in ready or late:
-                    return self._told(worker) if worker.pipe in ready else self._overdue(worker)
+                if worker.pipe in ready and (told := self._told(worker)):
+                    return told
+                if worker.pipe not in ready and time.monotonic() >= worker.deadline:
+                    return self._overdue(worker)
             if time.monotonic() >= until:
                 return None
 
@@ -260,6 +262,7 @@ def serve(pipe: Connection, order: Order) -> None:
         from benchmark.jobs import run_one
 
         jobs, root, fabric = order.open()
+        pipe.send(("ready", ""))
         while True:
             key, again = pipe.recv()
             try:
