@@ -42,8 +42,8 @@ def test_values_in_other_files_are_refused(tmp_path, suffix):
 
 def test_a_header_of_blanks_takes_no_time(tmp_path):
     np.ones((3, 4, 5), "f4").tofile(tmp_path / "a.dat")
-    lines = ["ENVI", "samples = 5", "lines = 4", "bands = 3", "data type = 4", "interleave = bsq", "byte order = 0", " " * 40_000,
-             "header offset = 0", "x" + " " * 40_000 + "=", "wavelength = {500, 600, 700}"]
+    lines = ["ENVI", "samples = 5", "lines = 4", "bands = 3", "data type = 4", "interleave = bsq", "byte order = 0",
+             " " * 40_000, "header offset = 0", "x" + " " * 40_000 + "=", "wavelength = {500, 600, 700}"]
     (tmp_path / "a.hdr").write_text("\n".join(lines) + "\n")
     begin = time.perf_counter()
     assert read_native(tmp_path / "a.hdr")[0].shape == (3, 4, 5)
