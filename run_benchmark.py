@@ -5,6 +5,9 @@ python run_benchmark.py list
 python run_benchmark.py run --profile quick
 python run_benchmark.py report --profile quick
 python run_benchmark.py refresh --profile aviris
+python run_benchmark.py status --profile aviris
+python run_benchmark.py verify --profile aviris
+python run_benchmark.py merge OTHER_RESULTS --results results
 python run_benchmark.py claims --study aviris
 python run_benchmark.py weights --profile unseen-flights --methods METHOD --to FILE
 python run_benchmark.py complexity --methods gsa s3rnet-student
@@ -24,7 +27,9 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +40,8 @@ import torch
 import datasets
 import methods
 from benchmark import store
-from benchmark.flags import add_budget, add_flags, budget_of, study_of
+from benchmark.engines import CHOICES, Order, engine_of, threads, workers_of
+from benchmark.flags import add_budget, add_flags, budget_of, check_precision, device_kind, fabric_of, study_of
 from benchmark.machine import device_name
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.plan import Job, PlanError, Study, plan, shard
@@ -48,8 +54,6 @@ from methods.speed import reduced_precision
 
 # What measures and what draws is imported by the commands that do: the libraries behind take seconds to load.
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
     from benchmark.pair import Pair
 
 FIDELITY_COLUMNS = ("golden_difference", "parameters_used", "parameters_published", "macs_conv", "macs_attention",
@@ -114,7 +118,11 @@ def arguments() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
     stored = commands.add_parser("weights", help="write the parameters that a study trained to one file, in half precision")
     stored.add_argument("--to", type=Path, required=True, metavar="FILE", help="receives them; weights=FILE uses them")
-    for command in (run, report, complexity, fresh, claims, stored):
+    stands = commands.add_parser("status", help="the state of each job, who is at it, and how long the rest takes")
+    stands.add_argument("--workers", nargs="+", type=int, default=(), metavar="N",
+                        help="the whole study on N workers, from measured times: hours, idle share, what limits")
+    checked = commands.add_parser("verify", help="check a results folder: records, rows, parameters, and the study's page")
+    for command in (run, report, complexity, fresh, claims, stored, stands, checked):
         add_flags(command)
         command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
         command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
@@ -122,7 +130,15 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--force", action="store_true", help="measure every job of the plan anew")
         command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose code has changed")
         command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
-        command.add_argument("--dry-run", action="store_true", help="print the plan with the state of each job and stop")
+        command.add_argument("--engine", default="local", metavar="WHERE",
+                             help=f"where jobs run: {CHOICES} (default: local, a process a GPU, or one)")
+        command.add_argument("--timeout", type=float, default=72.0, metavar="HOURS",
+                             help="a job that takes longer is ended and counts as failed (default: 72)")
+        command.add_argument("--retry", action="store_true", help="run jobs again, too, that have failed three times")
+        command.add_argument("--dry-run", action="store_true", help="print the plan as `status` does and stop")
+    joined = commands.add_parser("merge", help="bring the rows of other results folders into one")
+    joined.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results folders")
+    joined.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives them")
     report.add_argument("--only", nargs="+", default=(), metavar="NAME",
                         help="write the files of these tables and figures alone: names as `list` prints them")
     run.add_argument("--pictures", action="store_true",
@@ -302,6 +318,50 @@ def estimate_responses(args: argparse.Namespace) -> int:
     return 0
 
 
+def show_status(jobs: list[Job], root: Path, workers: tuple[int, ...]) -> int:
+    """Print the state of each job, and what the whole plan takes on so many workers."""
+    from benchmark.progress import lines, outlook, stands
+
+    found = stands(jobs, root)
+    print("\n".join(lines(found)))
+    for count in workers:
+        ahead = outlook(found, count)
+        print(f"whole study on {count} workers: {ahead.hours:.2f} h, {ahead.idle:.0%} of their time idle; no number of workers "
+              f"is faster than {ahead.chain:.2f} h: {ahead.longest}")
+    return 0
+
+
+def verify(chosen: Study, jobs: list[Job], root: Path, reports: Path) -> int:
+    """Print what is wrong with a results folder and with the study's page; 1 if anything is."""
+    from benchmark import folders
+    from benchmark.page import current
+    from benchmark.page.facts import render_study
+
+    found = [*folders.verify(root), *folders.counted(jobs, root)]
+    page = reports / chosen.name / "index.html"
+    if page.exists() and not current.is_current(page, current.made_of(chosen, jobs, root)):  # rendered elsewhere, or before
+        with tempfile.TemporaryDirectory() as room:
+            if render_study(chosen, jobs, root, Path(room)).read_bytes() != page.read_bytes():
+                found.append(f"{page}: not what these rows give; the command report renders it")
+    print("\n".join(found) or f"{root}: {len(folders.job_folders(root))} jobs, all as they were written")
+    return int(bool(found))
+
+
+def join_folders(args: argparse.Namespace) -> int:
+    """Merge results folders; 1 if rows differ or are damaged."""
+    from collections import Counter
+
+    from benchmark.folders import merge
+
+    told: Counter[str] = Counter()
+    for word, words in merge(args.sources, args.results):
+        told[word] += 1
+        if word != "equal":
+            print(f"{word:8} {words}", file=sys.stderr if word in ("differs", "damaged") else sys.stdout, flush=True)
+    print(f"{args.results}: " + (", ".join(f"{count} {word}" for word, count in told.items()) or "nothing to merge"))
+    return int(bool(told["differs"] or told["damaged"]))
+
+
 def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int:
     """Write what the first training of a plan left, in half precision."""
     trained = next((job for job in jobs if job.kind == "train"), None)
@@ -334,38 +394,6 @@ def fetch_data(args: argparse.Namespace) -> int:
     return 0
 
 
-def fabric_of(precision: Any, kind: str) -> Fabric:
-    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the precision of training."""
-    from lightning_fabric import Fabric
-
-    return Fabric(accelerator=kind, devices=1, precision=precision)
-
-
-def check_precision(kind: str, precision: str, speed: str = "exact") -> None:
-    """Refuse what a device of a kind cannot compute in.
-
-    Raises:
-        PlanError: names the choices.
-    """
-    if kind == "cpu" and precision == "16-mixed":
-        raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
-    lacking = reduced_precision(torch.device(kind))
-    if lacking and "bf16-mixed" in (precision, "bf16-mixed" if speed == "fast" else ""):
-        raise PlanError(f"{lacking}; choose --precision 32-true and --speed exact")
-
-
-def device_kind(word: str) -> str:
-    """``"cpu"`` or ``"cuda"`` of what ``--device`` says.
-
-    Raises:
-        PlanError: a GPU was asked for and there is none.
-    """
-    kind = "cuda" if word == "cuda" or (word == "auto" and torch.cuda.is_available()) else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
-    return kind
-
-
 def measure(args: argparse.Namespace) -> int:
     """Commands run, report, complexity, refresh and claims."""
     if args.command == "claims" and args.study in STUDIES:  # there it names the study, not only its report
@@ -373,13 +401,15 @@ def measure(args: argparse.Namespace) -> int:
     kind = device_kind(args.device)
     chosen = study_of(args)
     check_precision(kind, chosen.precision, chosen.speed)
+    workers = workers_of(getattr(args, "engine", "here"))
+    if workers > 1 and kind == "cpu":
+        torch.set_num_threads(threads(workers))  # what costs are measured with stands in their keys
     jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")
     due = shard(jobs, args.shard) if getattr(args, "shard", None) else jobs
-    if getattr(args, "dry_run", False):
-        for job in due:
-            held = store.held(args.results, job)
-            print(f"{held.state:10} {job.label}" + (f" [{', '.join(held.changed)}]" if held.changed else ""))
-        return 0
+    if args.command == "status" or getattr(args, "dry_run", False):
+        return show_status(due, args.results, getattr(args, "workers", ()))
+    if args.command == "verify":
+        return verify(chosen, jobs, args.results, args.reports)
     from benchmark.page.facts import render_artefact, render_study  # what draws takes seconds to load
 
     if args.command == "report" and args.only:
@@ -410,7 +440,8 @@ def measure(args: argparse.Namespace) -> int:
     if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
         for line in preflight(chosen):
             print(line, file=sys.stderr)
-    failed = execute(due, args.results, fabric, args.force, args.redo_stale, rescore)
+    engine = engine_of(args.engine, Order(args, kind), 3600 * args.timeout)
+    failed = execute(due, args.results, engine, args.force, args.redo_stale, rescore, args.retry)
     if args.command == "run" and (chosen.pictures or args.pictures):
         for line in keep_pictures(due, args.results, fabric):
             print(line, file=sys.stderr)
@@ -429,7 +460,7 @@ def measure(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "train-on": train_own,
-    "estimate": estimate_responses, "download": fetch_data}
+    "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
 
 
 def main(words: list[str] | None = None) -> int:
@@ -451,4 +482,5 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is finished stays, a training its checkpoint
     sys.exit(main())

@@ -1,43 +1,39 @@
-"""Run what a plan still lacks, one job after the other; a failure is recorded and the rest goes on."""
+"""Run what a plan still lacks: which jobs are due, in which order, and what becomes of them. Where they run says an engine."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from benchmark import store
-from benchmark.complexity import cost
-from benchmark.evaluate import build, score, seen, varying
-from benchmark.machine import device_name, unchanged
+from benchmark import claims, store
+from benchmark.engines import Engine
+from benchmark.evaluate import build, seen, varying
+from benchmark.jobs import has_weights, weights_of
+from benchmark.machine import unchanged
 from benchmark.plan import Job, Study
 from benchmark.protocol import CLEAN
 from benchmark.sensors import left_out
-from benchmark.train import train
 from methods import fuse
 
-
-class NoWeightsError(RuntimeError):
-    """A score whose training has no parameters that it may use: says why and what to do."""
+POLL_SECONDS = 5.0  # between two looks at jobs that another process has claimed
 
 
-def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, redo_stale: bool = False,
-            rescore: bool = False) -> list[Job]:
+def execute(jobs: list[Job], root: Path, engine: Engine, force: bool = False, redo_stale: bool = False,
+            rescore: bool = False, retry: bool = False) -> list[Job]:
     """Run the jobs that are not done, and the trainings that these need and whose parameters are not there.
 
     Args:
         jobs: of a plan.
-        root: results folder.
-        fabric: device and precision.
+        root: results folder, of the engine too.
+        engine: runs them.
         force: run every job of the plan anew.
         redo_stale: run stale jobs anew.
         rescore: measure every score of the plan anew from the parameters there are; nothing is trained.
+        retry: run jobs again that have failed :data:`benchmark.store.GIVEN_UP` times, too.
 
     Returns:
         The jobs that failed; why stands in their ``error.txt``.
@@ -46,55 +42,91 @@ def execute(jobs: list[Job], root: Path, fabric: Fabric, force: bool = False, re
         KeyboardInterrupt: what is finished stays; the same command goes on.
         StoreError: the results folder cannot be written.
     """
-    due = pending(jobs, root, force, redo_stale, rescore)
-    failed: list[Job] = []
+    due = pending(jobs, root, force, redo_stale, rescore, retry)
+    failed = [job for job in jobs if job not in due and store.given_up(store.held(root, job))]
+    waiting = [job for job in due if job.kind != "cost"] + [job for job in due if job.kind == "cost"]  # times: undisturbed
+    running: list[Job] = []
+    looked: dict[str, float] = {}  # key -> when a job was seen in other hands
     with tqdm(total=len(due), desc="jobs", unit="job", disable=not due) as bar:
-        for job in due:
-            bar.set_postfix_str(job.label)
-            if not run_one(job, root, fabric, anew=store.held(root, job).measured):
-                failed.append(job)
-                tqdm.write(f"failed: {job.label}: {store.failure(root, job)[1]}", file=sys.stderr)
-            bar.update()
+        try:
+            while waiting or running:
+                for job in startable(waiting, running, engine, looked):
+                    bar.set_postfix_str(job.label)
+                    waiting.remove(job)
+                    running.append(job)
+                    engine.start(job, force or rescore)
+                    if engine.room < 1:
+                        break
+                if not running:
+                    _wait_for_others(waiting, root, looked)
+                    continue
+                ended = engine.next(POLL_SECONDS)
+                if ended is None:
+                    continue
+                job, word = ended
+                running.remove(job)
+                if word == "held":
+                    waiting.append(job)
+                    looked[job.key] = time.monotonic()
+                    continue
+                if word == "failed":
+                    failed.append(job)
+                    tqdm.write(f"failed: {job.label}: {store.failure(root, job)[1]}", file=sys.stderr)
+                bar.update()
+        except BaseException:
+            engine.stop()
+            raise
+    engine.stop()
     return failed
 
 
-def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False) -> list[Job]:
+def startable(waiting: list[Job], running: list[Job], engine: Engine, looked: dict[str, float]) -> list[Job]:
+    """The jobs that may begin now, in their order: their training is over, nobody else was seen at work on them of late.
+
+    Jobs that time something run alone where processes share a machine.
+    """
+    if engine.room < 1 or (engine.exclusive and any(job.kind == "cost" for job in running)):
+        return []
+    busy = {job.key for job in (*waiting, *running) if job.kind == "train"}
+    now = time.monotonic()
+    found = [job for job in waiting if now - looked.get(job.key, -POLL_SECONDS) >= POLL_SECONDS
+             and not (job.training and job.training.key in busy)]
+    if engine.exclusive:
+        others = [job for job in found if job.kind != "cost"]
+        found = others or ([] if running else found[:1])
+    return found[: engine.room]
+
+
+def _wait_for_others(waiting: list[Job], root: Path, looked: dict[str, float]) -> None:
+    """All that is left is in the hands of other processes: say whose, and wait a little."""
+    told = looked.setdefault("told", 0.0)
+    if not told:
+        by = {there.words for job in waiting if (there := claims.holder(store.folder(root, job)))}
+        if by:
+            tqdm.write(f"{len(waiting)} jobs are left, which others measure ({'; '.join(sorted(by))}): waiting for them",
+                       file=sys.stderr)
+            looked["told"] = 1.0
+    time.sleep(0.5)
+
+
+def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False,
+            retry: bool = False) -> list[Job]:
     """The jobs to run. A training is one of them only if a score to be measured needs its parameters."""
     wanted = {"unfinished", "missing", "failed", "damaged"} | ({"stale"} if redo_stale else set())
     cells = {job.key: job for job in reversed(jobs)}  # a cell that two names of a study share is measured once
-    states = {key: store.state(root, job) for key, job in cells.items()}
+    there = {key: store.held(root, job) for key, job in cells.items()}
     if rescore:
-        return [job for job in jobs if cells[job.key] is job and job.kind == "score" and states[job.key] != "missing"]
-    scores = [job for job in cells.values() if job.kind != "train" and (force or states[job.key] in wanted)]
+        return [job for job in jobs if cells[job.key] is job and job.kind == "score" and there[job.key].state != "missing"]
+
+    def asked(key: str) -> bool:
+        return force or (there[key].state in wanted and (retry or not store.given_up(there[key])))
+
+    scores = [job for job in cells.values() if job.kind != "train" and asked(job.key)]
     needed = {job.training.key for job in scores if job.training}
-    trainings = {key for key in needed if key in cells
-                 and (force or states[key] in wanted or not has_weights(root, cells[key]))}
+    trainings = {key for key in needed if key in cells and (asked(key) or (
+        there[key].measured and not has_weights(root, cells[key])))}
     due = trainings | {job.key for job in scores}
     return [job for job in jobs if job.key in due and cells[job.key] is job]
-
-
-def has_weights(root: Path, training: Job) -> bool:
-    """Whether the parameters of a training lie on this machine."""
-    return (store.folder(root, training) / "model.safetensors").exists()
-
-
-def run_one(job: Job, root: Path, fabric: Fabric, anew: bool) -> bool:
-    """Run one job and write its rows, or its error; whether it succeeded."""
-    start, place = time.time(), store.begin(root, job, anew)
-    device = device_name(fabric.device)
-    provenance = store.provenance(job, device)  # of the code as it is now: a long job may see commits come
-    log = partial(store.log, place)
-    log(f"{job.label} on {device}")
-    try:
-        with unchanged():
-            rows = RUNNERS[job.kind](job, place, root, fabric, log)
-    except store.StoreError:  # of the disk, not of the job
-        raise
-    except Exception as error:  # one method's failure must not cost the others their rows
-        store.fail(place, error)
-        return False
-    store.finish(place, rows, provenance | {"seconds": round(time.time() - start, 3)})
-    return True
 
 
 def keep_pictures(jobs: list[Job], root: Path, fabric: Fabric) -> list[str]:
@@ -126,36 +158,6 @@ def keep_pictures(jobs: list[Job], root: Path, fabric: Fabric) -> list[str]:
         for name, cube in (("reference", reference.cube), ("estimate", estimate)):  # the estimate's file says: both are there
             store.write_cube(place / f"{name}.npz", cube, job.images[0], reference.wavelengths)
     return left
-
-
-def weights_of(job: Job, root: Path) -> Path | None:
-    """The parameters that a score job measures; None for training-free methods.
-
-    Raises:
-        NoWeightsError: the training failed, is of other code, or left no parameters here.
-    """
-    if job.training is None:
-        return None
-    there = store.held(root, job.training)
-    if there.state == "stale":
-        raise NoWeightsError(f"its training is of other code ({', '.join(there.changed)} changed since): train again with "
-                             "--redo-stale, or show with the command refresh that the change moves no number")
-    if there.state != "done":
-        raise NoWeightsError(f"its training is {there.state}" + (f": {there.reason}" if there.reason else ""))
-    if not has_weights(root, job.training):
-        raise NoWeightsError("the parameters of its training are not on this machine: run without --rescore to train again")
-    return store.folder(root, job.training) / "model.safetensors"
-
-
-def _score(job: Job, place: Path, root: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    return score(job, place, weights_of(job, root), fabric, log)
-
-
-RUNNERS: dict[str, Callable[[Job, Path, Path, Fabric, Callable[[str], None]], list[dict[str, Any]]]] = {
-    "train": lambda job, place, root, fabric, log: train(job, place, fabric, log),
-    "score": _score,
-    "cost": lambda job, place, root, fabric, log: cost(job, fabric, log),
-}
 
 
 def preflight(study: Study) -> list[str]:

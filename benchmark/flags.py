@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 import datasets
 from benchmark import keys
@@ -20,7 +21,10 @@ from benchmark.protocol import PROTOCOLS, Protocol
 from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
 from benchmark.studies import STUDIES, study
 from datasets.aviris_bands import KEPT_172, centers_nm
-from methods.speed import SPEEDS
+from methods.speed import SPEEDS, reduced_precision
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 REPLACED = tuple(flag for flag in BUDGET if flag != "epochs")  # fields of every recipe that have a flag
 
@@ -179,3 +183,35 @@ def named(chosen: Study, profile: Study, name: str | None) -> Study:
     replaced = frozenset(key for key in new if new[key] != old[key])
     short = hashlib.sha256(keys.canonical([new[key] for key in sorted(replaced)]).encode()).hexdigest()[:6]
     return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), replaced=replaced)
+
+
+def fabric_of(precision: Any, kind: str) -> Fabric:
+    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the precision of training."""
+    from lightning_fabric import Fabric
+
+    return Fabric(accelerator=kind, devices=1, precision=precision)
+
+
+def check_precision(kind: str, precision: str, speed: str = "exact") -> None:
+    """Refuse what a device of a kind cannot compute in.
+
+    Raises:
+        PlanError: names the choices.
+    """
+    if kind == "cpu" and precision == "16-mixed":
+        raise PlanError("precision '16-mixed' needs a GPU and there is none here; choices: 32-true, bf16-mixed")
+    lacking = reduced_precision(torch.device(kind))
+    if lacking and "bf16-mixed" in (precision, "bf16-mixed" if speed == "fast" else ""):
+        raise PlanError(f"{lacking}; choose --precision 32-true and --speed exact")
+
+
+def device_kind(word: str) -> str:
+    """``"cpu"`` or ``"cuda"`` of what ``--device`` says.
+
+    Raises:
+        PlanError: a GPU was asked for and there is none.
+    """
+    kind = "cuda" if word == "cuda" or (word == "auto" and torch.cuda.is_available()) else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise PlanError("device 'cuda': no GPU is usable here; choices: auto, cpu")
+    return kind

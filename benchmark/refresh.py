@@ -23,7 +23,7 @@ from lightning_fabric import Fabric
 from benchmark import rows, store
 from benchmark.complexity import counts
 from benchmark.evaluate import scored
-from benchmark.execute import has_weights
+from benchmark.jobs import has_weights
 from benchmark.machine import code_version, unchanged
 from benchmark.metrics import METRICS
 from benchmark.plan import Job

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from benchmark import rows
+from benchmark import checkpoints, rows
 from benchmark.keys import canonical
 from benchmark.machine import ROOT, code_version
 from benchmark.plan import Job, PlanError
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ANEW = ".anew"
+GIVEN_UP = 3  # times that a method may fail at a job before it is left alone
 
 
 class StoreError(OSError):
@@ -90,7 +91,7 @@ def held(root: Path, job: Job) -> Held:
     if not place.exists():
         return Held("missing")
     try:
-        words = _words(place)
+        words = words_of(place)
     except StoreError as error:
         return Held("damaged", reason=str(error))
     done = place / "rows.csv"
@@ -104,6 +105,16 @@ def held(root: Path, job: Job) -> Held:
         return Held("damaged", words=words, reason=f"{done}: empty, cut off or no table of rows")
     changed = differing(words.get("source"), job.source)
     return Held("stale" if changed else "done", changed, words)
+
+
+def given_up(there: Held) -> bool:
+    """Whether a job has failed so often, by its method's fault and with the same code, that it is run only when asked for."""
+    return there.state == "failed" and _tries(there.words) >= GIVEN_UP
+
+
+def _tries(words: Mapping[str, Any]) -> int:
+    tries = words.get("tries", 0)
+    return tries if isinstance(tries, int) else 0
 
 
 def state(root: Path, job: Job) -> str:
@@ -135,22 +146,29 @@ def begin(root: Path, job: Job, anew: bool = False) -> Path:
     with writing(place, "--results"):
         place.mkdir(parents=True, exist_ok=True)
         try:
-            words = _words(place)
+            words = words_of(place)
         except StoreError:
             words = {}
         changed = differing(words.get("source"), job.source)
         if changed:
             _kept(place).unlink(missing_ok=True)  # of other code: not to be mixed with what this one gives
-            if (place / "checkpoint.ckpt").exists():
-                (place / "checkpoint.ckpt").replace(place / "checkpoint.other-code.ckpt")
-                line = f"checkpoint of other code ({', '.join(changed)}) put aside as checkpoint.other-code.ckpt: begun anew"
+            if checkpoints.put_aside(place):
+                line = f"checkpoints of other code ({', '.join(changed)}) put aside as *.other-code: begun anew"
                 log(place, line)
                 print(f"{job.label}: {line}", file=sys.stderr)
-        for name in ("error.txt", "rows.csv"):
-            (place / name).unlink(missing_ok=True)
+        for path in (place / "error.txt", place / "rows.csv", *place.glob("*.tmp"), *place.glob("*.tmp.npz")):
+            path.unlink(missing_ok=True)  # of processes that were killed as they wrote: whoever begins a job holds its claim
         now = {"key": job.key, "label": job.label, "inputs": json.loads(canonical(job.inputs)), "source": job.source}
+        now |= {"tries": _tries(words)} if _tries(words) and not changed else {}
         write_text(place / "job.json", json.dumps(now, indent=1) + "\n")
     return place
+
+
+def begun(root: Path, job: Job) -> Path:
+    """The folder of a job that was begun and whose process is gone."""
+    place = folder(root, job)
+    anew = place.with_name(place.name + ANEW)
+    return anew if anew.exists() else place if (place / "job.json").exists() else begin(root, job)
 
 
 def keep(place: Path, measured: list[dict[str, Any]]) -> None:
@@ -168,7 +186,8 @@ def kept(place: Path) -> list[dict[str, Any]]:
 
 def finish(place: Path, measured: list[dict[str, Any]], provenance: Mapping[str, Any]) -> None:
     """Write provenance, then the rows, which make the job done."""
-    words = {**_words(place), "provenance": dict(provenance)}
+    words = {**words_of(place), "provenance": dict(provenance)}
+    words.pop("tries", None)
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
     write_csv(place / "rows.csv", measured)
     with writing(place, "--results"):
@@ -187,7 +206,9 @@ def fail(place: Path, error: BaseException) -> None:
     with writing(place, "--results"), (place / "log.txt").open("a", encoding="utf-8") as file:
         file.write(from_here("".join(traceback.format_exception(error))))
     kind = "input" if isinstance(error, BAD_INPUT) else "method"
-    words = {**_words(place), "error": {"kind": kind, "type": type(error).__name__, "message": str(error)}}
+    words = words_of(place)
+    words |= {"error": {"kind": kind, "type": type(error).__name__, "message": str(error)},
+              "tries": _tries(words) + (kind == "method" and getattr(error, "counts", True))}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
     write_text(place / "error.txt", f"{type(error).__name__}: {error}\n")
 
@@ -203,7 +224,7 @@ def failure(root: Path, job: Job) -> tuple[str, str]:
     for each in (place.with_name(place.name + ANEW), place):
         if (each / "error.txt").exists():
             try:
-                kind = dict(_words(each).get("error", {})).get("kind", "method")
+                kind = dict(words_of(each).get("error", {})).get("kind", "method")
             except StoreError:
                 kind = "method"
             return str(kind), _reason(each)
@@ -213,7 +234,7 @@ def failure(root: Path, job: Job) -> tuple[str, str]:
 def stamp(root: Path, job: Job, evidence: Mapping[str, Any]) -> None:
     """Say that a job's rows are those of the code as it is: after a measurement that shows it, named in ``evidence``."""
     place = folder(root, job)
-    words = dict(_words(place))
+    words = dict(words_of(place))
     words |= {"source": job.source, "refreshed": [*words.get("refreshed", []), dict(evidence)]}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
 
@@ -286,7 +307,7 @@ def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
         cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
         for place in sorted(folder(root, job).parent.glob(f"cost-{job.names[0]}-*")):
             with contextlib.suppress(StoreError, rows.RowsError):
-                words = _words(place)
+                words = words_of(place)
                 inputs = words.get("inputs", {})
                 if (place / "rows.csv").exists() and inputs == cell | {"device": inputs.get("device")}:
                     changed = ", ".join(differing(words.get("source"), job.source))
@@ -358,7 +379,7 @@ def writing(path: Path, flag: str) -> Iterator[None]:
                          "untouched.") from error
 
 
-def _words(place: Path) -> dict[str, Any]:
+def words_of(place: Path) -> dict[str, Any]:
     """What job.json says; empty where there is none.
 
     Raises:

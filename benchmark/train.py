@@ -13,7 +13,7 @@ from typing import Any
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
-from benchmark import store
+from benchmark import checkpoints, store
 from benchmark.machine import code_version
 from benchmark.plan import Job
 from benchmark.training import Progress, Training
@@ -38,42 +38,40 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         TrainingError: a loss term, gradient or parameter that is not finite. The last good checkpoint stays.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the step under way and a checkpoint.
     """
-    training, checkpoint = Training(job, fabric), place / "checkpoint.ckpt"
+    training = Training(job, fabric)
     for label in job.methods:
         for line in job.study.replacements(label):
             log(f"{label}: the budget replaces, {line}")
-    if checkpoint.exists():
-        training.restore(fabric.load(checkpoint))
-        log(f"resumed at step {training.progress.step}, after {training.progress.seconds:.0f} s of training")
 
     def save() -> None:
-        temporary = checkpoint.with_name(f"{checkpoint.name}.{os.getpid()}.tmp")
-        with store.writing(checkpoint, "--results"):
-            fabric.save(temporary, training.state())
-            os.replace(temporary, checkpoint)
+        with store.writing(place, "--results"):
+            checkpoints.save(place, training.state(), training.progress.step)
 
-    steps = training.run()
-    bar = tqdm(desc=job.label, unit="step", mininterval=1.0, initial=training.progress.step)
-    saved = time.monotonic()
-    with bar, interruptible() as interrupted:
-        for ended in steps:
-            bar.total = training.total and training.progress.step - training.progress.stage_step + training.total
-            bar.update()
-            if ended:
-                store.write_csv(place / "train.csv", training.progress.curve)
-                log(f"step {training.progress.step}, {training.progress.seconds:.0f} s, " + last_words(training.progress))
-            if interrupted() or time.monotonic() - saved > SAVE_SECONDS:
-                save()
-                saved = time.monotonic()
-            if interrupted():
-                log(f"interrupted at step {training.progress.step}; the same command goes on from there")
-                raise KeyboardInterrupt
+    with interruptible() as interrupted:
+        state = checkpoints.newest(place, log)
+        if state is not None:
+            training.restore(state)
+            log(f"resumed at step {training.progress.step}, after {training.progress.seconds:.0f} s of training")
+        steps, saved = training.run(), time.monotonic()
+        with tqdm(desc=job.label, unit="step", mininterval=1.0, initial=training.progress.step) as bar:
+            for ended in steps:
+                bar.total = training.total and training.progress.step - training.progress.stage_step + training.total
+                bar.update()
+                if ended:
+                    store.write_csv(place / "train.csv", training.progress.curve)
+                    log(f"step {training.progress.step}, {training.progress.seconds:.0f} s, " + last_words(training.progress))
+                if interrupted() or time.monotonic() - saved > SAVE_SECONDS:
+                    save()
+                    saved = time.monotonic()
+                if interrupted():
+                    log(f"interrupted at step {training.progress.step}; the same command goes on from there")
+                    raise KeyboardInterrupt
     rows, parameters = training.summary(), training.parameters()  # a training that fails leaves no parameters to score
     with store.writing(place, "--results"):
         temporary = place / f"model.safetensors.{os.getpid()}.tmp"
         weights.save(temporary, parameters, abouts(job))
         os.replace(temporary, place / "model.safetensors")
-        checkpoint.unlink(missing_ok=True)
+        checkpoints.remove(place)
     return rows
 
 
@@ -95,16 +93,27 @@ def last_words(progress: Progress) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Hold back SIGINT and SIGTERM; the function it gives says whether one came. A second one is not held back."""
+    """Hold back SIGINT and SIGTERM; the function it gives says whether one came. A second one is not held back.
+
+    Processes that are forked meanwhile, the loader's workers, never see them: a signal to the whole group, as job schedulers
+    and terminals send it, must not take the batches from a training that is about to write its checkpoint.
+    """
     came: list[int] = []
 
     def hold(number: int, _: Any) -> None:
         came.append(number)
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {number: signal.signal(number, hold) for number in (signal.SIGINT, signal.SIGTERM)}
+    before: dict[int, Any] = {number: signal.signal(number, hold) for number in SIGNALS}
+    _deaf.append(True)
     try:
         yield lambda: bool(came)
     finally:
+        _deaf.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_deaf: list[bool] = []  # not empty while a training runs
+os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if _deaf else None)

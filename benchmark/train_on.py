@@ -17,6 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from benchmark import rows, store
+from benchmark.engines import Here
 from benchmark.execute import execute
 from benchmark.machine import code_version
 from benchmark.one_scale_down import PairStudy, Reduced, protocol_of
@@ -131,7 +132,7 @@ def _trained(pair: Pair, studies: Sequence[PairStudy], plain: PairStudy, told: R
 def _run(study: PairStudy, root: Path, fabric: Fabric) -> list[Job]:
     """What a study needs, measured where it is missing or of other code."""
     jobs = [job for job in plan(study, fabric.device.type) if job.kind != "cost"]
-    execute(jobs, root, fabric, redo_stale=True)
+    execute(jobs, root, Here(root, fabric), redo_stale=True, retry=True)
     return jobs
 
 

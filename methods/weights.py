@@ -124,6 +124,23 @@ def _about(path: Path, method: str, _: int) -> About:
     return About(**json.loads(words[method]))
 
 
+def damage(path: Path) -> str:
+    """Why the parameters in a file are not those it was written with; empty if they are, or if it says no checksum.
+
+    Raises:
+        MethodError: no safetensors file.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            words = {name: About(**json.loads(text)) for name, text in (file.metadata() or {}).items() if text.startswith("{")}
+            parameters = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise MethodError(f"{path}: no parameters can be read from it ({error}); delete it and train again") from error
+    wrong = [name for name, held in words.items() if held.sha256 and digest(parameters, name) != held.sha256]
+    return f"{path}: damaged, the parameters of {', '.join(wrong)} are not those it was written with; delete it and train " \
+           "again" if wrong else ""
+
+
 def load(model: nn.Module, method: Method, word: str, bands: int, msi_bands: int, ratio: int) -> None:
     """Load a file's parameters into a network as it was built with :attr:`About.arguments`, in place.
 

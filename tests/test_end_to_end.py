@@ -16,7 +16,7 @@ import scipy.io
 import torch
 
 import run_benchmark
-from benchmark import execute, store
+from benchmark import jobs, store
 from benchmark.metrics import METRICS
 from benchmark.page import facts
 from benchmark.plan import Job, plan
@@ -46,7 +46,8 @@ def tiny(monkeypatch):
 
 def run(where, *words, command="run"):
     """A command on the profile, under its own name whatever the flags."""
-    return run_benchmark.main([command, "--profile", "tiny", "--study", "tiny", "--device", "cpu", "--results",
+    here = ["--engine", "here"] if command == "run" else []  # what tests replace a process of its own would not see
+    return run_benchmark.main([command, "--profile", "tiny", "--study", "tiny", "--device", "cpu", *here, "--results",
                                str(where / "results"), "--reports", str(where / "reports"), *words])
 
 
@@ -122,7 +123,7 @@ def test_what_a_page_is_made_of_is_the_same_in_every_process(tmp_path):
 
 def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monkeypatch, capsys):
     assert run(tmp_path / "whole") == 0
-    original, count = execute.run_one, []
+    original, count = jobs.run_one, []
 
     def killed(*arguments, **words):
         count.append(1)
@@ -130,10 +131,10 @@ def test_a_run_killed_between_jobs_ends_with_the_same_rows(tiny, tmp_path, monke
             raise KeyboardInterrupt
         return original(*arguments, **words)
 
-    monkeypatch.setattr(execute, "run_one", killed)
+    monkeypatch.setattr(jobs, "run_one", killed)
     assert run(tmp_path / "parts") == 130
     assert "the same command goes on" in capsys.readouterr().err
-    monkeypatch.setattr(execute, "run_one", original)
+    monkeypatch.setattr(jobs, "run_one", original)
     assert run(tmp_path / "parts") == 0
     assert without_times(tmp_path / "whole").equals(without_times(tmp_path / "parts"))
 

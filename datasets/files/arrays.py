@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from datasets.files.wavelengths import to_nanometres
@@ -119,6 +121,35 @@ def named(shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray],
 
 def _parts(name: str) -> list[str]:
     return name.replace("/", ".").split(".")
+
+
+def fits(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse an array that a file declares and that memory cannot hold in single precision, before any of it is taken.
+
+    Raises:
+        SceneError: names both sizes.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        there = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # another system: the allocation itself will say
+        return
+    asked = 4 * math.prod(shape)
+    if asked > there:
+        raise SceneError(f"{path}: declares an array of {'x'.join(map(str, shape))}, {asked / 1e9:.1f} GB in single precision; "
+                         f"{there / 1e9:.1f} GB of memory are available. Cut it, or use a machine with more")
+
+
+def own_values(path: Path, item: h5py.Dataset) -> None:
+    """Refuse an HDF5 dataset whose values lie in other files: a cube must not read whatever file it names.
+
+    Raises:
+        SceneError: names the dataset.
+    """
+    if item.external or item.is_virtual:
+        kind = "external" if item.external else "virtual"
+        raise SceneError(f"{path}: the values of '{item.name}' lie in other files ({kind} dataset); copy them into the file, "
+                         "such as with h5repack")
 
 
 @contextmanager

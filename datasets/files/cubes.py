@@ -5,6 +5,7 @@ cube, words = read_cube("scene.hdr")     # words["valid"]: where there is data
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from rasterio.crs import CRS
 
 from datasets.aviris_bands import centers_nm, is_aviris
 from datasets.files import enmap, envi, raster
-from datasets.files.arrays import Arrays, Declared, NoCubeError, one_error
+from datasets.files.arrays import Arrays, Declared, NoCubeError, fits, one_error
 from datasets.files.band_images import band_images, images_of
 from datasets.files.hdf import hdf
 from datasets.files.matlab import mat
@@ -92,6 +93,7 @@ def read_native(path: Path | str, sensor: str = "", *, array: str = "", nodata: 
     with one_error(path):
         arrays = _open(path)
         name = _cube_name(path, arrays.shapes, array, flat)
+        fits(path, arrays.shapes[name])
         stored = arrays.load(name)
         declared = arrays.declared(name)
     if stored.dtype.kind not in "biuf":
@@ -108,6 +110,7 @@ def read_all(path: Path) -> dict[str, np.ndarray]:
     """Every three-dimensional array of a file as stored, each (bands, h, w), by name."""
     with one_error(path):
         arrays = _open(path)
+        fits(path, (sum(math.prod(shape) for shape in arrays.shapes.values() if len(shape) == 3),))
         return {name: np.moveaxis(arrays.load(name), -1, 0) for name, s in arrays.shapes.items() if len(s) == 3}
 
 

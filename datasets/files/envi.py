@@ -44,7 +44,9 @@ def envi(path: Path) -> Arrays:
     if not text.startswith("ENVI"):
         raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order "
                          "mark or UTF-16 before it?); correct its first line, or save it as plain text")
-    pairs = re.findall(r"^[ \t]*([^=\n{};]+?)[ \t]*=[ \t]*(\S*)", text, flags=re.MULTILINE)
+    lines = [line.partition("=") for line in text.splitlines()]
+    pairs = [(key.strip(), (rest.split(maxsplit=1) or [""])[0]) for key, equals, rest in lines
+             if equals and key.strip() and not set(key) & set("{};")]
     first = {" ".join(key.lower().split()): word for key, word in pairs}
     absent = [key for key in _NEEDED if not first.get(key)]
     if absent:

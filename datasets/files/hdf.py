@@ -11,7 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from datasets.files.arrays import Arrays, Declared, named
+from datasets.files.arrays import Arrays, Declared, named, own_values
 from datasets.scene import SceneError
 
 _PRISMA = "HDFEOS/SWATHS/PRS_L2D_HCO/Data Fields"
@@ -27,6 +27,7 @@ def hdf(path: Path) -> Arrays:
 
         def note(name: str, item: h5py.Dataset | h5py.Group) -> None:
             if isinstance(item, h5py.Dataset) and item.dtype.kind != "O":
+                own_values(path, item)
                 shapes[name] = item.shape
 
         file.visititems(note)

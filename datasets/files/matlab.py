@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from datasets.files.arrays import Arrays, named
+from datasets.files.arrays import Arrays, named, own_values
 
 
 def mat(path: Path) -> Arrays:
@@ -48,6 +48,7 @@ def _v73(path: Path) -> Arrays:
 
     def note(name: str, item: h5py.Dataset | h5py.Group) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind != "O" and not name.startswith("#"):  # #refs#: of cells
+            own_values(path, item)
             shapes[name.replace("/", ".")] = item.shape[::-1]
 
     with h5py.File(path) as file:

@@ -10,9 +10,12 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
+from benchmark import execute as execution
 from benchmark import metrics, refresh, rows, store
+from benchmark.engines import Here
 from benchmark.evaluate import measured, seen
-from benchmark.execute import NoWeightsError, execute, keep_pictures, pending, weights_of
+from benchmark.execute import keep_pictures, pending
+from benchmark.jobs import NoWeightsError, weights_of
 from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, noise
 from benchmark.studies import STUDIES
@@ -28,6 +31,11 @@ STUDY = dataclasses.replace(
     arguments={name: {"width": 4, "depths": (1, 1, 1, 1)} for name in NAMES},
 )
 FABRIC = Fabric(accelerator="cpu", devices=1)
+
+
+def execute(jobs, root, fabric, **words):
+    """In this process."""
+    return execution.execute(jobs, root, Here(root, fabric), **words)
 
 
 def jobs_of(**words):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import run_benchmark
-from benchmark import rows, store
+from benchmark import checkpoints, rows, store
 from benchmark.plan import plan
 from benchmark.protocol import CLEAN
 from benchmark.studies import STUDIES
@@ -127,13 +127,13 @@ def test_a_failure_of_what_is_measured_anew_costs_no_row(measured, tmp_path):
 def test_a_checkpoint_of_other_code_is_put_aside(tmp_path, capsys):
     job, place = cell(tmp_path)
     store.begin(tmp_path / "results", job)
-    (place / "checkpoint.ckpt").write_text("state")
+    checkpoints.save(place, {"a": 1}, 5)
     store.begin(tmp_path / "results", job)
-    assert (place / "checkpoint.ckpt").exists()  # of the same code: it goes on
+    assert checkpoints.newest(place, print) == {"a": 1}  # of the same code: it goes on
     other = dataclasses.replace(job)
     other.__dict__["source"] = job.source | {"method": "other"}
     store.begin(tmp_path / "results", other)
-    assert not (place / "checkpoint.ckpt").exists() and (place / "checkpoint.other-code.ckpt").read_text() == "state"
+    assert checkpoints.newest(place, print) is None and len(list(place.glob("checkpoint-*.other-code"))) == 1
     assert "method" in capsys.readouterr().err
 
 

@@ -15,6 +15,7 @@ from benchmark import crops as crops_module
 from benchmark import store
 from benchmark import training as loop
 from benchmark.crops import Crops
+from benchmark.engines import Here
 from benchmark.execute import execute
 from benchmark.plan import Job, PlanError, Study, plan
 from benchmark.studies import STUDIES
@@ -104,10 +105,10 @@ def test_an_interrupted_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch
     monkeypatch.setattr(HOKD, "forward", interrupting)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "parts", job())
-    assert (tmp_path / "parts/checkpoint.ckpt").exists() and len(calls) == 4
+    assert list((tmp_path / "parts").glob("*.ckpt")) and len(calls) == 4
     _, parts, resumed = run(tmp_path / "parts", job())
     assert len(calls) == 6
-    assert same(whole, parts) and not (tmp_path / "parts/checkpoint.ckpt").exists()
+    assert same(whole, parts) and not list((tmp_path / "parts").glob("*.ckpt"))
     assert curve.drop(columns="seconds").equals(resumed.drop(columns="seconds"))
 
 
@@ -156,7 +157,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_term(tmp_path, monke
     monkeypatch.setattr("benchmark.train.SAVE_SECONDS", 0)
     with pytest.raises(loop.TrainingError, match=r"'s3rnet-student/kd' is nan at step 3.*--lr"):
         run(tmp_path / "t", job())
-    assert (tmp_path / "t/checkpoint.ckpt").exists()
+    assert list((tmp_path / "t").glob("*.ckpt"))
     monkeypatch.setattr(HOKD, "forward", forward)
     _, parameters, _ = run(tmp_path / "t", job())
     assert all(torch.isfinite(value).all() for value in parameters.values())
@@ -349,7 +350,7 @@ def test_a_network_told_varied_sensors_resumes_and_scores_any_msi(tmp_path):
                arguments={"subspace-net": {"width": 4, "stages": 1, "components": 3}},
                training={"steps": 3, "crop": 48, "log_every": 3})
     jobs = [each for each in plan(of, "cpu") if each.kind != "cost"]
-    assert execute(jobs, tmp_path, Fabric(accelerator="cpu", devices=1)) == []
+    assert execute(jobs, tmp_path, Here(tmp_path, Fabric(accelerator="cpu", devices=1))) == []
     assert [each.msi_bands for each in jobs] == [0, 4, 6]
     held = weights.about("subspace-net", str(store.folder(tmp_path, jobs[0])))
     assert held.bands == held.msi_bands == held.ratio == 0 and held.key == jobs[0].key
