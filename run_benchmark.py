@@ -50,7 +50,6 @@ from benchmark.sensors import BOXES, SENSORS, bands_of
 from benchmark.studies import STUDIES, load_file
 from methods import weights
 from methods.estimation import DEFAULT, ESTIMATORS
-from methods.speed import reduced_precision
 
 # What measures and what draws is imported by the commands that do: the libraries behind take seconds to load.
 if TYPE_CHECKING:
