@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create, load_release
-from methods.hyfusion import ERFB, SwinBlock, from_windows, shift_mask, to_windows
+from methods.hyfusion import ERFB
+from methods.swin import SwinBlock, from_windows, shift_mask, to_windows
 from methods.registry import MethodError
 from tests.methods.images import pair
 
