@@ -9,7 +9,7 @@ With r the HSI's features, y the MSI's and B the group of blocks, one and the sa
 
     x1 = conv(r, B(r, y))    x2 = conv(r, x1, B(x1, y))    x3 = conv(r, x1, x2, B(x2, y))    HR-HSI = conv(r + x3)
 
-Notes:
+Notes on the release:
 
 * In a cross block the queries come from the other image, keys, values and the residual from its own.
 * The MSI's features enter all eighteen blocks unchanged, and the interpolated HSI is not added to the result.

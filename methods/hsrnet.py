@@ -5,7 +5,7 @@ Deep Spatio-spectral Attention Convolutional Neural Networks", IEEE TNNLS 2021.
 Release: J-FHu/HSRnet @ d37176ac1e3470b476b935480ce5554f48f1e93a, ``HSRnet.py`` (TensorFlow 1; no licence file; written
 anew from a description, no code taken). Modules are called as its variables, ``net/Conv_3/weights`` is ``net.Conv_3.weight``.
 
-Notes:
+Notes on the release:
 
 * The release is for 31 bands in the parts 15 and 16, 3 MSI bands and ratio 4; here the bands part in the middle and the
   fourth and all further MSI bands come last. Any bands, MSI bands, sizes and ratios; one kernel of side 6 takes the MSI to
@@ -51,7 +51,7 @@ class HSRnet(nn.Module):
 
     def __init__(self, bands: int, msi_bands: int, ratio: int, width: int) -> None:
         super().__init__()
-        self.ratio, self.half = ratio, bands // 2
+        self.ratio, self.middle = ratio, bands // 2
         layers: dict[str, nn.Module] = {
             "CA": nn.ModuleDict({"Conv": nn.Conv2d(bands, 1, 1), "Conv_1": nn.Conv2d(1, bands, 1)}),
             "Conv": nn.Conv2d(1, 1, GATE),
@@ -72,7 +72,7 @@ class HSRnet(nn.Module):
 
     def interleaved(self, hr_msi: Tensor, hsi: Tensor) -> Tensor:
         """First MSI band, half of the bands, second MSI band, the other half, further MSI bands; all of one size."""
-        return torch.cat((hr_msi[:, :1], hsi[:, : self.half], hr_msi[:, 1:2], hsi[:, self.half :], hr_msi[:, 2:]), 1)
+        return torch.cat((hr_msi[:, :1], hsi[:, : self.middle], hr_msi[:, 1:2], hsi[:, self.middle :], hr_msi[:, 2:]), 1)
 
     def detail(self, lr_hsi: Tensor, hr_msi: Tensor) -> Tensor:
         """(B, bands, h, w), (B, msi_bands, H, W) -> what the interpolated HSI lacks, (B, bands, H, W)."""

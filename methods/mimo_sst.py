@@ -5,7 +5,7 @@ Hyperspectral and Multispectral Image Fusion", IEEE TGRS 62, 2024.
 Release: Freelancefangjian/MIMO-SST @ 06aacc193ad9951fb873359a29efc792f8c33dc3, ``Model.py`` (its README says MIT and points
 to a file that does not exist; written anew from a description, no code taken).
 
-Notes:
+Notes on the release:
 
 * The release has 31 bands, 3 MSI bands and ratio 8, any here; module names keep its numbers. HR sides that are no multiples
   of 4 are padded by replication and cropped after. Attention maps are channels by channels: the cost is linear in pixels.

@@ -13,7 +13,7 @@ back, B and B' to LR and back, d and e scalars. A stage takes z = x and ::
     u = z + U(W'(z))                                                 W' also sees the features of v
     x = (1 - d e) x + d R'(MSI - R x) + d B'(B x - LR) + d e u       with d, e = delta_3, eta_3; the last stage returns u
 
-Notes:
+Notes on the release:
 
 * The release has 31 bands, 3 MSI bands, and ratio 8 with kernels of side 13 for B and B'. Here any bands, MSI bands and ratio;
   the kernel stays 13 at every ratio, our choice (``kernel``). HR sides that are no multiples of 8 are padded by
