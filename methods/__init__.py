@@ -1,6 +1,7 @@
 """The one list of methods: importing a module registers what it holds."""
 
 from methods import (  # noqa: F401
+    args_diff,
     bicubic,
     cnmf,
     cucanet,

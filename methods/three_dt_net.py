@@ -25,6 +25,8 @@ Notes on the release:
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -50,6 +52,10 @@ class WeightNormed(nn.Module):
         self.bias = nn.Parameter(start.bias.detach().clone())  # type: ignore[union-attr]
         self.weight_g = nn.Parameter(start.weight.detach().flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1))
         self.weight_v = nn.Parameter(start.weight.detach().clone())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> WeightNormed:
+        """Moves as rows: to lay a network out channels last is for images, and refused by tensors of five axes."""
+        return super()._apply(lambda tensor: fn(tensor.flatten()).view(tensor.shape), recurse)
 
     @property
     def weight(self) -> Tensor:

@@ -8,6 +8,7 @@ from benchmark.complexity import multiply_adds
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create
 from methods.registry import MethodError
+from methods.speed import trainable
 from tests.methods.hooks import calls_of
 from tests.methods.images import pair
 
@@ -77,6 +78,14 @@ def test_weights_are_normalised_as_by_pytorch():
         expected = torch._weight_norm(layer.weight_v, layer.weight_g, 0)
         torch.testing.assert_close(layer.weight, expected)
     torch.testing.assert_close(layer.weight, layer.weight_v)  # as it begins
+
+
+def test_it_is_laid_out_for_training_and_moved():
+    model = small()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    after = trainable(model, torch.device("cpu")).double().float().state_dict()
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert model.to("meta").spatial.conv3d1.weight.device.type == "meta"
 
 
 @torch.no_grad()
