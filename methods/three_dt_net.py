@@ -39,7 +39,6 @@ from methods.tasks import Supervised
 WINDOW = 8
 SCALARS = 7
 Z_STEP, X_STEP = 0, 3  # of the scalars, those that are read
-VOLUME = 64  # maps of a band
 PLANES = 8  # bands at a time
 
 
@@ -66,13 +65,13 @@ class WeightNormed(nn.Module):
 class Prior(nn.Module):
     """U: (B, inputs, H, W) -> a correction (B, bands, H, W), and the features (B, 2 inputs, H, W) it began with."""
 
-    def __init__(self, bands: int, inputs: int, width: int, depth: int, heads: int, drop_path: float) -> None:
+    def __init__(self, bands: int, inputs: int, width: int, depth: int, heads: int, maps: int, drop_path: float) -> None:
         super().__init__()
         rates = torch.linspace(0, drop_path, depth, device="cpu").tolist()
         blocks = [SwinBlock(width, WINDOW, heads, 2.0, i % 2 == 1, rate) for i, rate in enumerate(rates)]
         self.head, self.feture = conv3(inputs, 2 * inputs), conv3(2 * inputs, width)  # spelled as in the release
         self.body = SwinTrunk(ResidualGroup(blocks, width), width, WINDOW)
-        self.conv3d1, self.conv3d2 = WeightNormed(1, VOLUME, (1, 3, 3)), WeightNormed(VOLUME, 1, (3, 1, 1))
+        self.conv3d1, self.conv3d2 = WeightNormed(1, maps, (1, 3, 3)), WeightNormed(maps, 1, (3, 1, 1))
         self.tail = conv3(width, bands)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -105,15 +104,15 @@ class ThreeDTNet(nn.Module):
               "acti.")
     derived = ("attn_mask",)
 
-    def __init__(self, bands: int, msi_bands: int, ratio: int, width: int, inner: int, depth: int, heads: int, kernel: int,
-                 drop_path: float) -> None:
+    def __init__(self, bands: int, msi_bands: int, ratio: int, width: int, inner: int, depth: int, heads: int, maps: int,
+                 kernel: int, drop_path: float) -> None:
         super().__init__()
         self.ratio = ratio
         for i in range(SCALARS):
             self.register_parameter(f"delta_{i}", nn.Parameter(torch.tensor(0.1)))
             self.register_parameter(f"eta_{i}", nn.Parameter(torch.tensor(0.9)))
         self.acti = nn.PReLU()  # never run
-        self.spatial = Prior(bands, inner, width, depth, heads, drop_path)
+        self.spatial = Prior(bands, inner, width, depth, heads, maps, drop_path)
         self.fe_conv1, self.fe_conv3, self.fe_conv5 = conv3(bands, inner), conv3(3 * inner, inner), conv3(5 * inner, inner)
         self.fe_conv2, self.fe_conv4, self.fe_conv6 = (conv3(3 * inner, inner) for _ in range(3))
         self.conv_downsample = nn.Conv2d(bands, bands, kernel, ratio, kernel // 2)
@@ -164,12 +163,12 @@ class ThreeDTNet(nn.Module):
     # An epoch is 20,000 crops there; the schedule follows the share of the steps.
     recipes={"release": Recipe(task=Supervised, trains=("3dt-net",), schedule="multistep:80:0.5", epochs=100, steps=250_000,
                                batch=8, crop=64)},
-    small={"width": 12, "inner": 4, "depth": 2, "heads": 2, "drop_path": 0.0},
+    small={"width": 12, "inner": 4, "depth": 2, "heads": 2, "maps": 4, "kernel": 5, "drop_path": 0.0},
     note="for 31 bands, 3 MSI bands and ratio 8 in the release; its 13-wide resampling kernels are kept at every ratio, our "
          "choice, and hold most of the parameters",
 )
 def build(bands: int, msi_bands: int, ratio: int, width: int = 180, inner: int = 64, depth: int = 6, heads: int = 6,
-          kernel: int = 13, drop_path: float = 0.1) -> ThreeDTNet:
+          maps: int = 64, kernel: int = 13, drop_path: float = 0.1) -> ThreeDTNet:
     """3DT-Net.
 
     Args:
@@ -180,6 +179,7 @@ def build(bands: int, msi_bands: int, ratio: int, width: int = 180, inner: int =
         inner: channels that the prior is given.
         depth: Swin blocks.
         heads: of their attention; they divide ``width``.
+        maps: of each band in the 3-D convolutions.
         kernel: side of the learned resampling kernels; odd.
         drop_path: share of images whose residual the last block leaves out in training.
 
@@ -190,4 +190,4 @@ def build(bands: int, msi_bands: int, ratio: int, width: int = 180, inner: int =
         raise MethodError(f"3dt-net: kernel {kernel}; its resampling is centred on a pixel, choose an odd number")
     if width % heads:
         raise MethodError(f"3dt-net: width {width} for {heads} heads; choose a multiple")
-    return ThreeDTNet(bands, msi_bands, ratio, width, inner, depth, heads, kernel, drop_path)
+    return ThreeDTNet(bands, msi_bands, ratio, width, inner, depth, heads, maps, kernel, drop_path)
