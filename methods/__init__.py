@@ -1,9 +1,11 @@
 """The one list of methods: importing a module registers what it holds."""
 
 from methods import (  # noqa: F401
+    args_diff,
     bicubic,
     cnmf,
     cucanet,
+    dctransformer,
     dhif_net,
     dsdcn,
     dual_unet,
@@ -12,6 +14,7 @@ from methods import (  # noqa: F401
     fusionmamba,
     gfpca,
     gsa,
+    hsrnet,
     hyfusion,
     hyperrefiner,
     hypersharpening,
@@ -21,6 +24,7 @@ from methods import (  # noqa: F401
     ltmr,
     lttr,
     map_smm,
+    mimo_sst,
     mog_dcn,
     msdcnn,
     mssjfl,
@@ -40,6 +44,7 @@ from methods import (  # noqa: F401
     ssuf,
     subspace_ridge,
     tfnet,
+    three_dt_net,
     u2mdn,
     u2net,
     usdn,

@@ -3,9 +3,10 @@
 A case is a JSON file of ``golden/``: the release's state-dict layout (name, shape), the shapes of the inputs, the
 constructor's settings, and samples of the output that the release gives when parameters and inputs are filled by
 :func:`fill_state_dict` and :func:`probe`. A faithful implementation that loads the same parameters gives the same
-samples. Some cases tie names to one tensor (``tied``) or scale the filled tensors (``fill_adjust``). ``compared`` lists the
-methods that are compared with it, and how: see :class:`benchmark.fidelity.networks.Case`. ``classical.json`` is of another
-kind, see :mod:`benchmark.fidelity.toolboxes`.
+samples. Some cases tie names to one tensor (``tied``), scale the filled tensors (``fill_adjust``) or come from another library,
+whose names become ours by replacing parts of them (``renamed``). ``compared`` lists the methods that are compared with it, and
+how: see :class:`benchmark.fidelity.networks.Case`. ``classical.json`` is of another kind, see
+:mod:`benchmark.fidelity.toolboxes`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +82,11 @@ def filled(model: nn.Module, case: Mapping[str, Any] | None = None) -> nn.Module
     """
     own = {key: torch.zeros_like(value, device="cpu") if value.is_floating_point() else value.clone()  # integers stay
            for key, value in model.state_dict().items()}
-    tensors = own
+    tensors, ours = own, dict[str, str]()
     if case is not None:
-        tensors = {key: own[key] if key in own and list(own[key].shape) == shape else torch.zeros(shape)
+        ours = {key: reduce(lambda name, pair: name.replace(*pair), case.get("renamed", ()), key)
+                for key, _ in case["state_dict"]}
+        tensors = {key: own[ours[key]] if ours[key] in own and list(own[ours[key]].shape) == shape else torch.zeros(shape)
                    for key, shape in case["state_dict"]}
         for names in case.get("tied", ()):  # one tensor under several names: the fill of the last one holds
             tensors |= dict.fromkeys(names, tensors[names[0]])
@@ -91,7 +95,7 @@ def filled(model: nn.Module, case: Mapping[str, Any] | None = None) -> nn.Module
         for tensor in {id(tensor): tensor for tensor in tensors.values()}.values():
             tensor *= case["fill_adjust"]["one_element"] if tensor.numel() == 1 else 1.0
             tensor *= case["fill_adjust"]["ndim_gt_1"] if tensor.ndim > 1 and tensor.numel() > 1 else 1.0
-    load_release(model, tensors)
+    load_release(model, {ours.get(key, key): tensor for key, tensor in tensors.items()})
     return model.eval()
 
 

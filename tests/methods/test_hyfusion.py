@@ -6,8 +6,9 @@ from torch.nn import functional as F
 
 from benchmark.fidelity.recordings import filled, inputs, load_case, relative_difference
 from methods import create, load_release
-from methods.hyfusion import ERFB, SwinBlock, from_windows, shift_mask, to_windows
+from methods.hyfusion import ERFB
 from methods.registry import MethodError
+from methods.swin import SwinBlock, from_windows, shift_mask, to_windows
 from tests.methods.images import pair
 
 CASE = load_case("hyfusion")
