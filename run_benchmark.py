@@ -220,25 +220,31 @@ def fuse_own(args: argparse.Namespace) -> int:
     from benchmark.deliver import claim, deliver
     from benchmark.pair import check_names, fuse_pair, needs_told
     from benchmark.told import given as given_responses
+    from benchmark.told import judged
 
     shipped = ("subspace-net@weights=shipped",) if "subspace-net" in weights.shipped() else ()
     names = tuple(dict.fromkeys(args.methods or (*FUSED_BY, *shipped)))
     check_names(names)
     pair, out, record = own_pair(args)
     said = bool(args.srf or args.psf or args.phase is not None or args.responses or args.estimator)
-    told, source = None, ""
+    told, source, trust = None, "", ""
     if said or needs_told(names):
         told, source = given_responses(pair, args.estimator or DEFAULT, args.srf or "", args.psf or "", args.phase,
                                        args.responses)
         print(f"{', '.join(needs_told(names)) or 'networks that take them'}: told the responses of the sensors: {source}",
               file=sys.stderr)
+        if args.responses or not (args.srf and args.psf):  # some of it is an estimate
+            trust = judged(pair, told).trust
+            if trust != "ok":
+                print(f"what is estimated of the responses cannot be trusted: {trust}. Say --srf and --psf if they are known, "
+                      "or take methods that are told nothing", file=sys.stderr)
 
     def say(row: dict[str, Any]) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
               file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
 
-    fused = fuse_pair(pair, names, told, source)
+    fused = ((row | {"trust": trust if row["told"] else ""}, image) for row, image in fuse_pair(pair, names, told, source))
     claim(out, record)
     made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
     print(out / "pair.png")
@@ -248,12 +254,11 @@ def fuse_own(args: argparse.Namespace) -> int:
 def estimate_responses(args: argparse.Namespace) -> int:
     """Print, draw and store the responses that a pair of files tells, and how far they explain it."""
     from benchmark.deliver import claim, curves
-    from benchmark.estimators import quality
-    from benchmark.told import arrays, estimated, margin_of
+    from benchmark.told import arrays, estimated, judged, margin_of
 
     pair, out, record = own_pair(args)
     found = estimated(pair, args.estimator or DEFAULT)
-    said = quality(found, pair.lr_hsi[None], pair.hr_msi[None])[0]
+    said = judged(pair, found)
     claim(out, record)
     with store.writing(out, "--out"):
         np.savez(out / "responses.npz", **arrays(pair, found))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from torch import Tensor
 
 from benchmark import metrics
 from benchmark.footprint import Place, onto_grid, same_place
+from benchmark.gaps import filled_together, largest_rectangle
 from benchmark.machine import code_version, timed
 from benchmark.no_reference import judge
 from datasets import SceneError
@@ -49,7 +50,7 @@ class Pair:
         hsi_max: native value of 1 in ``lr_hsi``.
         wavelengths: (bands,) in nanometres; empty if the file does not tell them.
         measured: (bands, H, W), the HSI before it was decimated here; None if it was not.
-        valid: (H, W) bool, where both files hold data (elsewhere the images hold the nearest spectrum); None: everywhere.
+        valid: (H, W) bool, where both files hold data (elsewhere the images hold what is nearest); None: everywhere.
         msi_max: native value of 1 in ``hr_msi``.
         crs: projection of the HSI, or of the MSI where the HSI says none.
         transform: of the HR-MSI's grid, from (column, row) to coordinates; None: no file says where it lies.
@@ -123,8 +124,11 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
             f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first")
     name = os.fsencode(place_of(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
     transform = msi_at.transform if msi_at else at and at.transform @ Affine.scale(cube.shape[1] / image.shape[1])
-    return Pair(name, lr_hsi, image / image.max(), float(cube.max()), np.asarray(words.get("wavelengths", ())),
-                measured if decimate > 1 else None, _valid(words, image_words, image), float(image.max()),
+    valid, hr_msi = _valid(words, image_words, image), image / image.max()
+    if valid is not None:
+        lr_hsi, hr_msi = filled_together(lr_hsi, hr_msi, valid)
+    return Pair(name, lr_hsi, hr_msi, float(cube.max()), np.asarray(words.get("wavelengths", ())),
+                measured if decimate > 1 else None, valid, float(image.max()),
                 (at and at.crs) or (msi_at and msi_at.crs), transform, at is not None)
 
 
@@ -141,6 +145,22 @@ def _valid(hsi: dict[str, Any], msi: dict[str, Any], image: Tensor) -> Tensor | 
     fine = [mask.repeat_interleave(image.shape[1] // mask.shape[0], 0).repeat_interleave(image.shape[2] // mask.shape[1], 1)
             for mask in masks]
     return torch.stack(fine).all(0)
+
+
+def whole(pair: Pair) -> Pair:
+    """The largest upright rectangle of a pair in which both images have data; the pair itself where that is too small.
+
+    What is estimated from two images is estimated there: fill follows no sensor. "Too small" is a side below 8 LR pixels.
+    """
+    if pair.valid is None:
+        return pair
+    valid = pair.valid.view(pair.lr_hsi.shape[1], pair.ratio, pair.lr_hsi.shape[2], pair.ratio).all(3).all(1).numpy()
+    top, bottom, left, right = largest_rectangle(valid)
+    if min(bottom - top, right - left) < 8:
+        return pair
+    n = pair.ratio
+    return replace(pair, lr_hsi=pair.lr_hsi[:, top:bottom, left:right], measured=None, valid=None,
+                   hr_msi=pair.hr_msi[:, n * top : n * bottom, n * left : n * right], transform=None)
 
 
 def place_of(text: str) -> tuple[Path, str]:
@@ -168,6 +188,7 @@ def misregistration(pair: Pair) -> tuple[float, float]:
     Both are made one image at LR: the mean MSI band, and the LR-HSI seen through responses estimated from the pair. Their
     phase correlation is that of Guizar-Sicairos et al., Optics Letters 33(2):156-158, 2008, as scikit-image has it.
     """
+    pair = whole(pair)
     srf, _ = (found[0] for found in estimate_srf(pair.lr_hsi[None], pair.hr_msi[None]))
     low = gaussian_decimate(pair.hr_msi[None].double(), pair.ratio)[0].mean(0)
     seen = torch.einsum("b,bhw->hw", srf.mean(0), pair.lr_hsi.double())

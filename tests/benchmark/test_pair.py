@@ -9,8 +9,9 @@ import torch
 import run_benchmark
 from benchmark import deliver
 from benchmark.fidelity.cases import make_case
+from benchmark.gaps import filled_together
 from benchmark.no_reference import judge, similarity, spectral_distortion
-from benchmark.pair import Pair, load_pair
+from benchmark.pair import Pair, load_pair, whole
 from datasets import SceneError
 from methods.responses import gaussian_decimate
 
@@ -77,6 +78,38 @@ def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
     words = ["fuse", str(tmp_path / "whole.npz"), str(tmp_path / "msi.npy"), "--out", str(tmp_path / "o")]
     assert run_benchmark.main(words) == 2 and not (tmp_path / "o").exists()
     assert "224 wavelengths for 16 bands" in capsys.readouterr().err
+
+
+def test_where_data_are_missing_both_images_show_one_scene():
+    """Blocks without data in one image are copies of one whole block in both; estimates see the largest rectangle of data."""
+    side, generator = 14, torch.Generator().manual_seed(0)
+    lr_hsi, hr_msi = (torch.rand(bands, n, n, generator=generator) for bands, n in ((5, side), (2, 2 * side)))
+    valid = torch.ones(2 * side, 2 * side, dtype=torch.bool)
+    valid[:6, :8], valid[6, 21], valid[24:, 22:] = False, False, False
+    low, high = filled_together(lr_hsi, hr_msi, valid)
+
+    def block(image, row, column):
+        return image[..., 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+
+    places = [(row, column) for row in range(side) for column in range(side)]
+    held = [place for place in places if block(valid, *place).all()]
+    for row, column in places:
+        source = (row, column)
+        if not block(valid, row, column).any():  # where only a part is missing, what there is stays
+            source, = [place for place in held if torch.equal(low[:, row, column], lr_hsi[:, *place])]
+            assert np.hypot(row - source[0], column - source[1]) == min(np.hypot(row - r, column - c) for r, c in held)
+        assert torch.equal(low[:, row, column], lr_hsi[:, *source])
+        assert torch.equal(block(high, row, column), block(hr_msi, *source))
+    mask = np.array([place in held for place in places]).reshape(side, side)
+    area = max((bottom - top) * (right - left) for top, left in places for bottom in range(top + 1, side + 1)
+               for right in range(left + 1, side + 1) if mask[top:bottom, left:right].all())
+    pair = Pair("x", low, high, 1.0, np.array([]), valid=valid)
+    part = whole(pair)
+    assert part.lr_hsi[0].numel() == area == part.hr_msi[0].numel() / 4 and part.valid is None
+    row, column = (low[0] == part.lr_hsi[0, 0, 0]).nonzero()[0].tolist()  # one rectangle of both
+    assert torch.equal(part.hr_msi[:, :2, :2], block(hr_msi, row, column)) and mask[row, column]
+    valid[:, ::5] = False
+    assert whole(pair) is pair  # too small
 
 
 def test_similarity_is_the_universal_quality_index():
