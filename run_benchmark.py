@@ -83,6 +83,8 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
                              help="make the LR-HSI by decimating the HSI, for sensors of equal resolution")
         command.add_argument("--nodata", type=float, metavar="X", help="stored value that means no data, beside what files say")
+        for image in ("hsi", "msi"):
+            command.add_argument(f"--{image}-nodata", type=float, metavar="X", help=f"the same of the {image.upper()} alone")
         command.add_argument("--band-first", action="store_true",
                              help="arrays are (bands, rows, columns), in files that do not say which axis is which")
         command.add_argument("--resample", action="store_true",
@@ -204,9 +206,10 @@ def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
     from benchmark.footprint import TELL_PX
     from benchmark.pair import load_pair, misregistration
 
-    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample)
+    own = {key: value for key in ("hsi_nodata", "msi_nodata") if (value := getattr(args, key)) is not None}
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample, **own)
     record = made_of(args.hsi, args.msi, decimate=args.decimate, nodata=str(args.nodata), band_first=args.band_first,
-                     resample=args.resample)
+                     resample=args.resample, **{key: str(value) for key, value in own.items()})
     out = folder(args.out, pair.name, record)
     rows, columns = misregistration(pair)
     if max(abs(rows), abs(columns)) > TELL_PX:

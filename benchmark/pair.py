@@ -76,7 +76,7 @@ class Pair:
 
 
 def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None, band_first: bool = False,
-              resample: bool = False) -> Pair:
+              resample: bool = False, hsi_nodata: float | None = None, msi_nodata: float | None = None) -> Pair:
     """Read a pair of registered images, as data sets are read (:func:`datasets.io.read_native`).
 
     Args:
@@ -87,6 +87,8 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
         nodata: stored value that means no data, beside what the files say themselves.
         band_first: arrays of NumPy, MATLAB and HDF5 files are (bands, rows, columns).
         resample: bring the MSI onto the HSI's grid, cut finer, by what both say of where they lie.
+        hsi_nodata: of the HSI, in the place of ``nodata``.
+        msi_nodata: of the MSI, in the place of ``nodata``.
 
     Raises:
         SceneError: unreadable files, wavelengths that do not fit the bands, values that are not finite or not positive,
@@ -94,8 +96,8 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
     """
     if decimate < 1:
         raise SceneError(f"--decimate {decimate}: a ratio of resolutions is 1 (none) or more")
-    cube, words = _read(hsi, nodata, band_first)
-    image, image_words = _read(msi, nodata, band_first, flat=True)
+    cube, words = _read(hsi, nodata if hsi_nodata is None else hsi_nodata, band_first)
+    image, image_words = _read(msi, nodata if msi_nodata is None else msi_nodata, band_first, flat=True)
     at, msi_at = _where(hsi, cube), _where(msi, image)
     if resample:
         if at is None or msi_at is None:

@@ -65,6 +65,11 @@ def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
     wanted = np.ones((32, 32), bool)
     wanted[:4, 4:8] = wanted[31, 31] = False
     assert np.array_equal(pair.valid, wanted) and pair.lr_hsi.min() > 0 and pair.hsi_max <= 2
+    zero, msi[5, 7] = hsi.copy(), 0
+    zero[0, 1] = 0
+    scipy.io.savemat(tmp_path / "apart.mat", {"hsi": zero, "msi": msi})
+    apart = load_pair(f"{tmp_path}/apart.mat:hsi", f"{tmp_path}/apart.mat:msi", nodata=-9999, hsi_nodata=0)
+    assert np.array_equal(apart.valid, wanted)  # a 0 of the MSI is a value
     assert len(load_pair(f"{file}:s.Data", f"{file}:pan", nodata=-9999).hr_msi) == 1
     np.save(tmp_path / "alone.npy", hsi.transpose(2, 0, 1)[:, 1:5, 1:5])
     np.save(tmp_path / "msi.npy", msi.transpose(2, 0, 1)[:, :8, :8])
