@@ -126,12 +126,13 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         study=study.name, title=title_of(study), methods=study.methods, msi_bands=study.msi_bands,
         scenarios=study.scenarios, seeds={method: study.seeds if study.recipe_of(method) else study.seeds[:1]
                                           for method in study.methods},
-        splits=tuple(Split(study.dataset, split, tuple(study.data.entries(split)),
+        splits=tuple(Split(study.dataset, part.called(split), tuple(study.data.entries(split)),
                            SPLIT_WORDS.get((study.dataset, split), ""),
-                           *((study.at(split).protocol.digest, study.at(split).msi_bands) if split in study.sensors else ()))
-                     for split in study.splits),
+                           *((part.protocol.digest, part.msi_bands) if study.views or split in study.sensors else ("", ())),
+                           part.views[0].words if study.views else "")
+                     for split, part in study.parts),
         protocol=study.protocol.name,
-        digest=" ".join(dict.fromkeys(study.at(split).protocol.digest for split in study.splits)),
+        digest=" ".join(dict.fromkeys(part.protocol.digest for _, part in study.parts)),
         statements=(*budget_statements(budgets), *built_statements(study), *study.statements), labels=study.statements,
         conditions=(("Data", data_words(study)), *fusing_conditions(study), *training_conditions(study, jobs, held, trained),
                     *protocol_conditions(study), ("Devices", ", ".join(devices)),
@@ -165,16 +166,16 @@ def data_words(study: Study) -> str:
     options = ", ".join(f"{key} {value}" for key, value in study.dataset_options.items() if key != "root")
     splits = ", ".join(f"{split} ({images} image{'s' if images != 1 else ''})"
                        for split in study.splits for images in [len(study.data.entries(split))])
-    side, ratio = study.protocol.hr_size, study.protocol.ratio
+    side, ratios = study.protocol.hr_size, dict.fromkeys(part.protocol.ratio for _, part in study.parts)
     return (f"{study.dataset}{f' ({options})' if options else ''}: {splits}; scenes cut to {side}x{side} pixels at most, "
-            f"ratio {ratio}.")
+            f"ratio {' and '.join(map(str, ratios))}.")
 
 
 def protocol_conditions(study: Study) -> list[tuple[str, str]]:
-    """The protocol, and that of every split that is seen by a sensor of its own."""
+    """The protocol, and that of every split that is seen by a sensor of its own or in several ways."""
     heading = f"Protocol {study.protocol.name}"
-    return [*dict.fromkeys((f"{heading}, {split}" if split in study.sensors else heading, study.at(split).protocol.describe())
-                           for split in study.splits)]
+    return [*dict.fromkeys((f"{heading}, {part.called(split)}" if study.views or split in study.sensors else heading,
+                            part.protocol.describe()) for split, part in study.parts)]
 
 
 def budget_words(stages: tuple[Recipe, ...]) -> str:

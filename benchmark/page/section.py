@@ -25,7 +25,8 @@ NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
 class Split:
     """A held-out split, the images that the plan asks for, and what must be known of it.
 
-    One that is seen by a sensor of its own has the digest of that protocol, and the MSI band counts that it has alone.
+    One that is seen by a sensor of its own has the digest of that protocol, and the MSI band counts that it has alone. Of one
+    that is seen in several ways ``view`` says in which: the end of its name.
     """
 
     dataset: str
@@ -34,6 +35,12 @@ class Split:
     words: str = ""
     digest: str = ""
     msi_bands: tuple[int, ...] = ()
+    view: str = ""
+
+    @property
+    def alone(self) -> str:
+        """Its name whichever way it is seen."""
+        return self.name.removesuffix(f", {self.view}")
 
     @property
     def title(self) -> str:
