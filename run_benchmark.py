@@ -10,6 +10,7 @@ python run_benchmark.py weights --profile unseen-flights --methods METHOD --to F
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
+python run_benchmark.py estimators
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
 python run_benchmark.py estimate HSI_FILE MSI_FILE
 python run_benchmark.py download cave --to DIR
@@ -75,6 +76,10 @@ def arguments() -> argparse.ArgumentParser:
     growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
     growth.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives growth.csv")
     growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    made = commands.add_parser("estimators", help="estimators of the sensors' responses on made pairs: reports/estimators")
+    made.add_argument("--force", action="store_true", help="measure again what is there")
+    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives estimators.csv")
+    made.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
     estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
     for command in (own, estimate):
@@ -187,7 +192,7 @@ def show_fidelity(args: argparse.Namespace) -> int:
 def show_growth(args: argparse.Namespace) -> int:
     """Measure and store how costs grow, one row a point, and render the page of speed."""
     from benchmark import growth
-    from benchmark.page.facts import render_speed
+    from benchmark.page.facts import render_page
 
     path, kind = args.results / "growth.csv", device_kind(args.device)
     rows = growth.read(path)
@@ -196,8 +201,25 @@ def show_growth(args: argparse.Namespace) -> int:
         rows = grown
         store.write_csv(path, rows)
     print(path)
-    print(render_speed(args.results, args.reports))
+    print(render_page("speed", args.results, args.reports))
     return int(any(row["status"].startswith("failed") for row in rows))
+
+
+def show_estimators(args: argparse.Namespace) -> int:
+    """Measure and store what each estimator makes of each made pair, where it lacks, and render the page."""
+    from benchmark import estimators
+    from benchmark.page.facts import render_page
+
+    path, rows = args.results / "estimators.csv", list[dict[str, Any]]()
+    if path.exists() and not args.force:
+        with path.open(newline="", encoding="utf-8") as file:  # as text: nothing of what is there is rounded
+            rows = list(csv.DictReader(file))
+    for row in estimators.compare(held={tuple(each[key] for key in estimators.CELL) for each in rows}):
+        rows.append(row)
+        store.write_csv(path, rows)
+    print(path)
+    print(render_page("estimators", args.results, args.reports))
+    return 0
 
 
 def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
@@ -400,8 +422,8 @@ def measure(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "estimate": estimate_responses,
-    "download": fetch_data}
+    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
+    "fuse": fuse_own, "estimate": estimate_responses, "download": fetch_data}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -115,6 +115,7 @@ class Rows:
         curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
         fidelity: one line a network.
         recorded: one line a training-free method and recorded case.
+        estimators: one line an estimator and made pair; of the page of estimators alone.
         growth: one line a method and point of an axis; like the next two of the page of speed alone.
         speed: one line a timing against a yardstick.
         ways: one validation score a line, of trainings of one pair with one budget, plain, exact and mixed.
@@ -126,6 +127,7 @@ class Rows:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     fidelity: pd.DataFrame = field(default_factory=pd.DataFrame)
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    estimators: pd.DataFrame = field(default_factory=pd.DataFrame)
     growth: pd.DataFrame = field(default_factory=pd.DataFrame)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
     ways: pd.DataFrame = field(default_factory=pd.DataFrame)
