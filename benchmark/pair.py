@@ -29,7 +29,7 @@ from benchmark.gaps import filled_together, largest_rectangle
 from benchmark.machine import code_version, timed
 from benchmark.no_reference import judge
 from datasets import SceneError
-from datasets.io import georeference, read_native, tell
+from datasets.io import READERS, georeference, read_native, tell
 from datasets.scene import filled
 from methods import card, create, fuse, weights
 from methods.estimation import Responses, estimate_srf
@@ -120,8 +120,10 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
     if rows != columns or rows != int(rows) or rows < 2:
         raise SceneError(
             f"an LR-HSI of {lr_hsi.shape[1]}x{lr_hsi.shape[2]} and an HR-MSI of {image.shape[1]}x{image.shape[2]} pixels: the "
-            "MSI must be a whole number of times larger, 2 or more, the same along both sides. Crop or resample one of "
-            "them" + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
+            "MSI must be a whole number of times larger, 2 or more, the same along both sides. "
+            + ("The HSI comes first, then the MSI. " if rows < 1 and columns < 1 else "")
+            + "Crop or resample one of them"
+            + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
             + f". Bands are taken from the {'first' if band_first else 'last'} axis of arrays ({len(cube)} and {len(image)}); "
             f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first")
     name = os.fsencode(place_of(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
@@ -166,12 +168,18 @@ def whole(pair: Pair) -> Pair:
 
 
 def place_of(text: str) -> tuple[Path, str]:
-    """``FILE`` or ``FILE:ARRAY`` -> file and array; a path that exists is a path, whatever colons it holds."""
+    """``FILE`` or ``FILE:ARRAY`` -> file and array; a path that exists is a path, whatever colons it holds.
+
+    Raw data of ENVI stand for their header.
+    """
     whole = Path(text).expanduser()
+    if whole.is_file() and whole.suffix.lower() not in READERS:
+        headers = (whole.with_suffix(".hdr"), Path(f"{whole}.hdr"))
+        return next((header for header in headers if header.is_file()), whole), ""
     if whole.exists() or ":" not in text:
         return whole, ""
     path, _, array = text.rpartition(":")
-    return Path(path).expanduser(), array
+    return Path(path).expanduser(), array.strip("/")
 
 
 def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False) -> tuple[Tensor, dict[str, Any]]:
@@ -181,6 +189,8 @@ def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False
     values = torch.from_numpy(np.ascontiguousarray(filled(cube, words.get("valid")), dtype=np.float32))
     if not torch.isfinite(values).all() or values.max() <= 0:
         raise SceneError(f"{place}: values that are not finite, or none above 0; fill or cut them out first")
+    if (values == values[:, :1, :1]).all() and values[0].numel() > 1:
+        raise SceneError(f"{place}: every band holds one value in all pixels; name the file that holds the image")
     return values, words
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import scipy.io
 import torch
 
@@ -50,6 +51,10 @@ def test_values_that_cannot_be_scaled(tmp_path):
     np.savez(tmp_path / "dead.npz", cube=np.zeros((4, 4, 3)))
     with pytest.raises(SceneError, match="none above 0"):
         load_pair(str(tmp_path / "dead.npz"), str(tmp_path / "dead.npz"))
+    np.savez(tmp_path / "flat.npz", cube=np.ones((8, 8, 3)) * [1, 2, 3])
+    np.savez(tmp_path / "sound.npz", cube=np.arange(32.0).reshape(4, 4, 2))
+    with pytest.raises(SceneError, match=r"flat\.npz: every band holds one value in all pixels"):
+        load_pair(str(tmp_path / "sound.npz"), str(tmp_path / "flat.npz"))
 
 
 def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
@@ -83,6 +88,19 @@ def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
     words = ["fuse", str(tmp_path / "whole.npz"), str(tmp_path / "msi.npy"), "--out", str(tmp_path / "o")]
     assert run_benchmark.main(words) == 2 and not (tmp_path / "o").exists()
     assert "224 wavelengths for 16 bands" in capsys.readouterr().err
+
+
+def test_raw_data_of_envi_stand_for_their_header_and_swapped_files_are_told(tmp_path):
+    hsi, msi = np.arange(1.0, 49).reshape(3, 4, 4), np.arange(1.0, 129).reshape(2, 8, 8)
+    for name, cube, header in (("hsi.img", hsi, "hsi.hdr"), ("msi.dat", msi, "msi.dat.hdr")):
+        with rasterio.open(tmp_path / name, "w", driver="ENVI", count=len(cube), height=cube.shape[1], width=cube.shape[2],
+                           dtype="float64") as file:
+            file.write(cube)
+        (tmp_path / name).with_suffix(".hdr").rename(tmp_path / header)
+    pair = load_pair(str(tmp_path / "hsi.img"), str(tmp_path / "msi.dat"))
+    assert pair.lr_hsi.shape == (3, 4, 4) and pair.hsi_max == 48 and pair.msi_max == 128
+    with pytest.raises(SceneError, match="The HSI comes first, then the MSI"):
+        load_pair(str(tmp_path / "msi.dat"), str(tmp_path / "hsi.img"))
 
 
 def test_where_data_are_missing_both_images_show_one_scene():
