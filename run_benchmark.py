@@ -13,6 +13,7 @@ python run_benchmark.py weights --profile unseen-flights --methods METHOD --to F
 python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
+python run_benchmark.py estimators
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
 python run_benchmark.py train-on HSI_FILE MSI_FILE --methods u2net
 python run_benchmark.py estimate HSI_FILE MSI_FILE
@@ -80,6 +81,10 @@ def arguments() -> argparse.ArgumentParser:
     growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
     growth.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives growth.csv")
     growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    made = commands.add_parser("estimators", help="estimators of the sensors' responses on made pairs: reports/estimators")
+    made.add_argument("--force", action="store_true", help="measure again what is there")
+    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives estimators.csv")
+    made.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
     estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
     trained = commands.add_parser("train-on", help="train methods on a pair of files, one scale down, then fuse it with them")
@@ -89,6 +94,8 @@ def arguments() -> argparse.ArgumentParser:
         command.add_argument("--decimate", type=int, default=1, metavar="RATIO",
                              help="make the LR-HSI by decimating the HSI, for sensors of equal resolution")
         command.add_argument("--nodata", type=float, metavar="X", help="stored value that means no data, beside what files say")
+        for image in ("hsi", "msi"):
+            command.add_argument(f"--{image}-nodata", type=float, metavar="X", help=f"the same of the {image.upper()} alone")
         command.add_argument("--band-first", action="store_true",
                              help="arrays are (bands, rows, columns), in files that do not say which axis is which")
         command.add_argument("--resample", action="store_true",
@@ -207,7 +214,7 @@ def show_fidelity(args: argparse.Namespace) -> int:
 def show_growth(args: argparse.Namespace) -> int:
     """Measure and store how costs grow, one row a point, and render the page of speed."""
     from benchmark import growth
-    from benchmark.page.facts import render_speed
+    from benchmark.page.facts import render_page
 
     path, kind = args.results / "growth.csv", device_kind(args.device)
     rows = growth.read(path)
@@ -216,8 +223,25 @@ def show_growth(args: argparse.Namespace) -> int:
         rows = grown
         store.write_csv(path, rows)
     print(path)
-    print(render_speed(args.results, args.reports))
+    print(render_page("speed", args.results, args.reports))
     return int(any(row["status"].startswith("failed") for row in rows))
+
+
+def show_estimators(args: argparse.Namespace) -> int:
+    """Measure and store what each estimator makes of each made pair, where it lacks, and render the page."""
+    from benchmark import estimators
+    from benchmark.page.facts import render_page
+
+    path, rows = args.results / "estimators.csv", list[dict[str, Any]]()
+    if path.exists() and not args.force:
+        with path.open(newline="", encoding="utf-8") as file:  # as text: nothing of what is there is rounded
+            rows = list(csv.DictReader(file))
+    for row in estimators.compare(held={tuple(each[key] for key in estimators.CELL) for each in rows}):
+        rows.append(row)
+        store.write_csv(path, rows)
+    print(path)
+    print(render_page("estimators", args.results, args.reports))
+    return 0
 
 
 def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
@@ -226,9 +250,10 @@ def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
     from benchmark.footprint import TELL_PX
     from benchmark.pair import load_pair, misregistration
 
-    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample)
+    own = {key: value for key in ("hsi_nodata", "msi_nodata") if (value := getattr(args, key)) is not None}
+    pair = load_pair(args.hsi, args.msi, args.decimate, args.nodata, args.band_first, args.resample, **own)
     record = made_of(args.hsi, args.msi, decimate=args.decimate, nodata=str(args.nodata), band_first=args.band_first,
-                     resample=args.resample)
+                     resample=args.resample, **{key: str(value) for key, value in own.items()})
     out = folder(args.out, pair.name, record)
     rows, columns = misregistration(pair)
     if max(abs(rows), abs(columns)) > TELL_PX:
@@ -242,25 +267,31 @@ def fuse_own(args: argparse.Namespace) -> int:
     from benchmark.deliver import claim, deliver
     from benchmark.pair import check_names, fuse_pair, needs_told
     from benchmark.told import given as given_responses
+    from benchmark.told import judged
 
     shipped = ("subspace-net@weights=shipped",) if "subspace-net" in weights.shipped() else ()
     names = tuple(dict.fromkeys(args.methods or (*FUSED_BY, *shipped)))
     check_names(names)
     pair, out, record = own_pair(args)
     said = bool(args.srf or args.psf or args.phase is not None or args.responses or args.estimator)
-    told, source = None, ""
+    told, source, trust = None, "", ""
     if said or needs_told(names):
         told, source = given_responses(pair, args.estimator or DEFAULT, args.srf or "", args.psf or "", args.phase,
                                        args.responses)
         print(f"{', '.join(needs_told(names)) or 'networks that take them'}: told the responses of the sensors: {source}",
               file=sys.stderr)
+        if args.responses or not (args.srf and args.psf):  # some of it is an estimate
+            trust = judged(pair, told).trust
+            if trust != "ok":
+                print(f"what is estimated of the responses cannot be trusted: {trust}. Say --srf and --psf if they are known, "
+                      "or take methods that are told nothing", file=sys.stderr)
 
     def say(row: dict[str, Any]) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
         print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
               file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
 
-    fused = fuse_pair(pair, names, told, source)
+    fused = ((row | {"trust": trust if row["told"] else ""}, image) for row, image in fuse_pair(pair, names, told, source))
     claim(out, record)
     made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
     print(out / "pair.png")
@@ -291,12 +322,11 @@ def train_own(args: argparse.Namespace) -> int:
 def estimate_responses(args: argparse.Namespace) -> int:
     """Print, draw and store the responses that a pair of files tells, and how far they explain it."""
     from benchmark.deliver import claim, curves
-    from benchmark.estimators import quality
-    from benchmark.told import arrays, estimated, margin_of
+    from benchmark.told import arrays, estimated, judged, margin_of
 
     pair, out, record = own_pair(args)
     found = estimated(pair, args.estimator or DEFAULT)
-    said = quality(found, pair.lr_hsi[None], pair.hr_msi[None])[0]
+    said = judged(pair, found)
     claim(out, record)
     with store.writing(out, "--out"):
         np.savez(out / "responses.npz", **arrays(pair, found))
@@ -458,8 +488,8 @@ def measure(args: argparse.Namespace) -> int:
 
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "fuse": fuse_own, "train-on": train_own,
-    "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
+    "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
+    "fuse": fuse_own, "train-on": train_own, "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
     scenes = [("aviris", "test-same-flight"), ("synthetic", "test")]
     rows = list(estimators.compare(("hysure", "parametric"), scenes))
-    python -m benchmark.estimators            # all of :data:`SCENES` -> results/estimators.csv
+    python run_benchmark.py estimators        # what lacks of all :data:`SCENES` -> results/estimators.csv, reports/estimators
 
 A pair is a scene seen by one of :data:`SENSORS_MADE` and through one of :data:`BLURS`, with one of :data:`NOISES`. No estimator
 is told anything of it, nor the phase of the decimation. Scenes of the splits ``train`` and ``val`` are those that constants of
@@ -11,12 +11,12 @@ an estimator may be chosen on.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from benchmark import keys, metrics, rows, sensors
+from benchmark import keys, metrics, sensors
 from benchmark.machine import code_version, device_name
 from benchmark.protocol import PAPER, add_noise, apply_response, blur_decimate
 from datasets import get
@@ -53,6 +53,9 @@ GAUSSIAN_NM = ((480.0, 60.0), (560.0, 60.0), (665.0, 40.0), (840.0, 110.0))  # c
 # chance "parametric" errs by 0.024 at most. A PSF that ends within its support has nothing at its edge, theirs 0.10 and more.
 # Not seen: an LR-HSI of 7 rows, all of them near the border, where "parametric" costs 1.5 dB at 35 dB of noise.
 UNEXPLAINED, EXPECTED, EDGE = 0.03, 0.03, 0.05
+LOSS_DB = 1.5  # an estimate that costs more is bad
+COMPARED = ("nonnegative", "hysure", "parametric")
+CELL = ("estimator", "dataset", "split", "image", "sensor", "blur", "noise")  # what a row is of
 
 
 def box_psf(side: int) -> Tensor:
@@ -225,8 +228,8 @@ def fused(pair: Made, psf: Tensor, srf: Tensor, phase: int, offset: Tensor | Non
     return metrics.psnr(fuse(model, pair.lr_hsi[None], hr_msi[None])[0], pair.reference).item()
 
 
-def compare(names: Sequence[str], scenes: Sequence[tuple[str, str]] = SCENES, grid: Sequence[tuple[str, str]] = GRID,
-            noises: Sequence[str] = tuple(NOISES)) -> Iterator[dict[str, Any]]:
+def compare(names: Sequence[str] = COMPARED, scenes: Sequence[tuple[str, str]] = SCENES, grid: Sequence[tuple[str, str]] = GRID,
+            noises: Sequence[str] = tuple(NOISES), held: Collection[tuple[str, ...]] = ()) -> Iterator[dict[str, Any]]:
     """One row a pair and estimator, as they come.
 
     Args:
@@ -234,21 +237,25 @@ def compare(names: Sequence[str], scenes: Sequence[tuple[str, str]] = SCENES, gr
         scenes: (dataset, split); all scenes of the split, of "synthetic" one.
         grid: (sensor, blur).
         noises: of :data:`NOISES`.
+        held: cells that are left out, values of :data:`CELL`.
 
     Raises:
         MethodError: what an estimator raises.
         SceneError: an unknown dataset or split, or missing files.
     """
-    loaded = [(scene, {"dataset": dataset, "split": split}) for dataset, split in scenes
-              for scene in _dataset(dataset).load(split)]
-    plan = [(scene, words, sensor, blur, noise) for scene, words in loaded for sensor, blur in grid for noise in noises]
+    plan = []
+    for dataset, split in scenes:
+        data = _dataset(dataset)
+        for cell in itertools.product((dataset,), (split,), data.entries(split), grid, noises):
+            due = [name for name in names if (name, *cell[:3], *cell[3], cell[4]) not in held]
+            plan += [(data, *cell, due)] if due else []
     here = {"device": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), **code_version()}
     with tqdm(plan, desc="estimators", unit="pair") as bar:
-        for scene, words, sensor, blur, noise in bar:
-            bar.set_postfix_str(f"{scene.name} {sensor} {blur} {noise}")
-            pair = made(scene, sensor, blur, noise, **words)
+        for data, dataset, split, entry, (sensor, blur), noise, due in bar:
+            bar.set_postfix_str(f"{entry} {sensor} {blur} {noise}")
+            pair = made(data.scene(entry), sensor, blur, noise, dataset=dataset, split=split)
             known = fused(pair, pair.psf, pair.srf, pair.phase)
-            for name in names:
+            for name in due:
                 yield {"estimator": name, **pair.words, **row(name, pair, known), **here}
 
 
@@ -267,7 +274,7 @@ def row(name: str, pair: Made, known: float) -> dict[str, Any]:
             "loss_db": known - told, "trust": judged.trust, "seconds": seconds}
 
 
-def calibration(found: pd.DataFrame, loss_db: float = 1.5) -> dict[str, float]:
+def calibration(found: pd.DataFrame, loss_db: float = LOSS_DB) -> dict[str, float]:
     """How well ``trust`` tells estimates that cost ``loss_db`` or more.
 
     Args:
@@ -285,7 +292,3 @@ def calibration(found: pd.DataFrame, loss_db: float = 1.5) -> dict[str, float]:
 def _dataset(name: str) -> Dataset:
     return get(name, size=PROTOCOL.hr_size, val=1, test=1) if name == "synthetic" else get(name)
 
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    rows.write(Path("results/estimators.csv"), list(compare(("nonnegative", "hysure", "parametric"))))

@@ -172,8 +172,8 @@ def preflight(study: Study) -> list[str]:
     """
     told: dict[str, None] = {}
     trained = any(study.recipe_of(method) for method in study.methods)
-    for split in (*(("train", "val") if trained else ()), *study.splits):
-        scene, here = study.data.scene(study.data.entries(split)[0]), study.at(split)
+    for split, here in (*((split, study) for split in (("train", "val") if trained else ())), *study.parts):
+        scene = study.data.scene(study.data.entries(split)[0])
         for msi_bands in here.msi_bands:
             for scenario in study.scenarios if split in study.splits else study.scenarios[:1]:
                 if scenario is study.scenarios[0] or scenario.shift:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +18,11 @@ import torch
 
 import datasets
 from benchmark import keys
-from benchmark.plan import BUDGET, PlanError, Study
+from benchmark.plan import BUDGET, PlanError, Study, View
 from benchmark.protocol import PROTOCOLS, Protocol
-from benchmark.sensors import BOXES, SENSORS, bands_of, given, is_sensor, response
+from benchmark.sensors import BOXES, FED, SENSORS, bands_of, given, is_sensor, response, shares
 from benchmark.studies import STUDIES, study
+from datasets import SceneError
 from datasets.aviris_bands import KEPT_172, centers_nm
 from methods.speed import SPEEDS, reduced_precision
 
@@ -41,11 +44,13 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add("--splits", nargs="+", metavar="SPLIT", help="held-out splits")
     add("--protocol", metavar="NAME", help=f"one of {', '.join(PROTOCOLS)}")
     add("--hr-size", type=int, metavar="PIXELS", help="largest HR side")
-    add("--msi-sensor", metavar="NAME", help=f"that the HR-MSI is seen by: {', '.join(SENSORS)}")
+    add("--msi-sensor", nargs="+", metavar="NAME",
+        help=f"that the HR-MSI is seen by, several side by side: {', '.join(SENSORS)}")
     add("--srf", metavar="FILE.csv|from:FILE.npz", help="responses of your own: wavelength_nm,BAND,... or low,high")
     add("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz",
         help="PSF in HR pixels: a square of numbers, a Gaussian, or what `estimate` wrote")
-    add("--ratio", type=int, metavar="N", help="HR pixels per LR pixel along a side, 2 or more; the PSF stays")
+    add("--ratio", nargs="+", type=int, metavar="N",
+        help="HR pixels per LR pixel along a side, 2 or more, several side by side; the PSF stays")
     add("--phase", type=int, metavar="N", help="0-based row and column of the first HR sample that decimation keeps")
     add("--all-bands", action="store_true", help="take every band of the scenes, not the 172 of AVIRIS")
     add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
@@ -90,8 +95,9 @@ def study_of(args: argparse.Namespace) -> Study:
         protocol = replace(protocol, bands="all")
     protocol = observed(protocol, args)
     if args.hr_size is not None:
-        if args.hr_size < protocol.ratio:
-            raise PlanError(f"--hr-size {args.hr_size}: an HR image has {protocol.ratio} pixels a side at least, one LR pixel")
+        least = max(args.ratio or [protocol.ratio])
+        if args.hr_size < least:
+            raise PlanError(f"--hr-size {args.hr_size}: an HR image has {least} pixels a side at least, one LR pixel")
         protocol = replace(protocol, hr_size=args.hr_size)
     budget = budget_of(args)
     replaced = budget.keys() | ({"steps", "minutes"} if budget.keys() & {"steps", "minutes"} else set())
@@ -108,7 +114,9 @@ def study_of(args: argparse.Namespace) -> Study:
         precision=args.precision or profile.precision, speed=args.speed or profile.speed,
         sensors=profile.sensors if same_data and not (args.msi_sensor or args.srf) else {},
     )
-    if (args.msi_sensor or args.srf) and not args.msi_bands:
+    if max(len(args.msi_sensor or ()), len(args.ratio or ())) > 1:
+        chosen = side_by_side(chosen, args.msi_sensor or (), args.ratio or (protocol.ratio,), bool(args.msi_bands))
+    elif (args.msi_sensor or args.srf) and not args.msi_bands:
         chosen = fed(chosen)
     if chosen.sensors:  # band counts that no split is left with
         held = tuple(bands for bands in chosen.msi_bands if any(bands in chosen.at(split).msi_bands for split in chosen.splits))
@@ -130,19 +138,25 @@ def observed(protocol: Protocol, args: argparse.Namespace) -> Protocol:
     told: dict[str, Any] = {}
     if args.msi_sensor and args.srf:
         raise PlanError("--msi-sensor and --srf both say what the HR-MSI is seen by; give one of them")
-    if args.msi_sensor:
-        if args.msi_sensor not in BOXES:
-            bands_of(args.msi_sensor)  # refuses unknown names before anything is read
-        told["srf"] = args.msi_sensor
+    for flag in ("msi_sensor", "ratio"):
+        values = getattr(args, flag) or []
+        if len(set(values)) < len(values):
+            raise PlanError(f"--{flag.replace('_', '-')} {' '.join(map(str, values))}: one of them stands there twice")
+    for sensor in args.msi_sensor or ():
+        if sensor not in BOXES:
+            bands_of(sensor)  # refuses unknown names before anything is read
+    told |= {"srf": args.msi_sensor[0]} if len(args.msi_sensor or ()) == 1 else {}
     told |= given.srf_fields(args.srf) if args.srf else {}
     told |= given.psf_fields(args.psf) if args.psf else {}
-    told |= {key: value for key in ("ratio", "phase") if (value := getattr(args, key)) is not None}
-    ratio, phase = told.get("ratio", protocol.ratio), told.get("phase", protocol.phase)
-    if ratio < 2:
-        raise PlanError(f"--ratio {ratio}: a whole number of 2 or more")
-    if not 0 <= phase < ratio:
-        raise PlanError(f"decimation phase {phase} at ratio {ratio}: choose --phase 0 to {ratio - 1}")
-    return replace(protocol, **told)
+    told |= {"phase": args.phase} if args.phase is not None else {}
+    phase = told.get("phase", protocol.phase)
+    for ratio in args.ratio or (protocol.ratio,):
+        if ratio < 2:
+            raise PlanError(f"--ratio {ratio}: a whole number of 2 or more")
+        if not 0 <= phase < ratio:
+            raise PlanError(f"decimation phase {phase} at ratio {ratio}: choose --phase 0 to {ratio - 1}")
+    # of several the largest stands in the study's own protocol, so that its phase is one; each part has its own
+    return replace(protocol, **told, **({"ratio": max(args.ratio)} if args.ratio else {}))
 
 
 def fed(study: Study) -> Study:
@@ -150,14 +164,70 @@ def fed(study: Study) -> Study:
 
     Reads these scenes, unless the protocol names their bands.
     """
-    sensor = study.protocol.srf
+    sensor = shared_bands(study, study.protocol.srf)
+    study = replace(study, protocol=replace(study.protocol, srf=sensor))
+    counts = {split: counts_of(study, sensor, split) for split in study.splits}
+    several = {split: (sensor, bands[0]) for split, bands in counts.items()} if len(set(counts.values())) > 1 else {}
+    return replace(study, msi_bands=tuple(dict.fromkeys(n for bands in counts.values() for n in bands)), sensors=several)
+
+
+def shared_bands(study: Study, sensor: Any) -> Any:
+    """A sensor, or those of its bands that are fed everywhere.
+
+    Flights of AVIRIS have calibrations of their own: the centres that are planned with and those that the first scene of a
+    split comes with may feed different bands.
+    """
+    if study.protocol.bands != "aviris-172" or not is_sensor(sensor) or (isinstance(sensor, str) and sensor in BOXES):
+        return sensor
+    centres = [wavelengths_of(study, split) for split in study.splits[:1]]
+    for split in study.splits:
+        with suppress(SceneError):  # no scenes here: planning needs none
+            centres.append(study.protocol.select(study.data.scene(study.data.entries(split)[0])).wavelengths)
+    held = [{name for name, share in shares(sensor, each).items() if share >= FED} for each in centres]
+    shared = set.intersection(*held)
+    same = not shared or all(each == shared for each in held)
+    return sensor if same else tuple(band for band in bands_of(sensor) if band.name in shared)
+
+
+def counts_of(study: Study, sensor: Any, split: str) -> tuple[int, ...]:
+    """MSI band counts of a sensor, or of a matrix, on the first scene of a split; of Landsat TM's boxes those of the study."""
     if not is_sensor(sensor):
-        return replace(study, msi_bands=(len(sensor),))
+        return (len(sensor),)
     if isinstance(sensor, str) and sensor in BOXES and set(study.msi_bands) <= set(BOXES[sensor]):
-        return study
-    counts = {split: len(response(sensor, wavelengths_of(study, split))) for split in study.splits}
-    several = {split: (sensor, bands) for split, bands in counts.items()} if len(set(counts.values())) > 1 else {}
-    return replace(study, msi_bands=tuple(dict.fromkeys(counts.values())), sensors=several)
+        return study.msi_bands
+    return (len(response(sensor, wavelengths_of(study, split))),)
+
+
+def side_by_side(study: Study, sensors: Sequence[str], ratios: Sequence[int], asked: bool) -> Study:
+    """The study with every split seen by each sensor at each ratio.
+
+    Args:
+        study: with the flags' other values.
+        sensors: names; none: as the study has it.
+        ratios: one or more.
+        asked: whether the study's band counts were asked for, so that a sensor has those of them alone.
+
+    Raises:
+        PlanError: methods that are trained, whose curves a page does not tell apart by sensor, or no band count that was asked
+            for.
+    """
+    trained = [method for method in study.methods if study.recipe_of(method)]
+    if trained:
+        raise PlanError(f"{', '.join(trained)}: trained, and several sensors or ratios stand side by side for methods that "
+                        "need no training. Give one --msi-sensor and one --ratio, or other --methods")
+    views = []
+    for split in study.splits:
+        own = study.at(split).protocol.srf
+        for name in sensors or (own if isinstance(own, str) else "own responses",):
+            sensor = shared_bands(study, name) if sensors else own
+            held = counts_of(study, sensor, split) if sensors else study.at(split).msi_bands
+            held = tuple(bands for bands in held if bands in study.msi_bands) if asked else held
+            views += [View(split, sensor, held, ratio, name) for ratio in ratios] if held else []
+    if not views:
+        raise PlanError(f"--msi-bands {' '.join(map(str, study.msi_bands))}: none of {', '.join(sensors)} has such a band "
+                        "count on these scenes; leave --msi-bands out")
+    return replace(study, views=tuple(views), sensors={},
+                   msi_bands=tuple(dict.fromkeys(bands for view in views for bands in view.msi_bands)))
 
 
 def wavelengths_of(study: Study, split: str) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,10 +25,11 @@ from torch import Tensor
 
 from benchmark import metrics
 from benchmark.footprint import Place, onto_grid, same_place
+from benchmark.gaps import filled_together, largest_rectangle
 from benchmark.machine import code_version, timed
 from benchmark.no_reference import judge
 from datasets import SceneError
-from datasets.io import georeference, read_native, tell
+from datasets.io import READERS, georeference, read_native, tell
 from datasets.scene import filled
 from methods import card, create, fuse, weights
 from methods.estimation import Responses, estimate_srf
@@ -49,7 +50,7 @@ class Pair:
         hsi_max: native value of 1 in ``lr_hsi``.
         wavelengths: (bands,) in nanometres; empty if the file does not tell them.
         measured: (bands, H, W), the HSI before it was decimated here; None if it was not.
-        valid: (H, W) bool, where both files hold data (elsewhere the images hold the nearest spectrum); None: everywhere.
+        valid: (H, W) bool, where both files hold data (elsewhere the images hold what is nearest); None: everywhere.
         msi_max: native value of 1 in ``hr_msi``.
         crs: projection of the HSI, or of the MSI where the HSI says none.
         transform: of the HR-MSI's grid, from (column, row) to coordinates; None: no file says where it lies.
@@ -75,7 +76,7 @@ class Pair:
 
 
 def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None, band_first: bool = False,
-              resample: bool = False) -> Pair:
+              resample: bool = False, hsi_nodata: float | None = None, msi_nodata: float | None = None) -> Pair:
     """Read a pair of registered images, as data sets are read (:func:`datasets.io.read_native`).
 
     Args:
@@ -86,6 +87,8 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
         nodata: stored value that means no data, beside what the files say themselves.
         band_first: arrays of NumPy, MATLAB and HDF5 files are (bands, rows, columns).
         resample: bring the MSI onto the HSI's grid, cut finer, by what both say of where they lie.
+        hsi_nodata: of the HSI, in the place of ``nodata``.
+        msi_nodata: of the MSI, in the place of ``nodata``.
 
     Raises:
         SceneError: unreadable files, wavelengths that do not fit the bands, values that are not finite or not positive,
@@ -93,8 +96,8 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
     """
     if decimate < 1:
         raise SceneError(f"--decimate {decimate}: a ratio of resolutions is 1 (none) or more")
-    cube, words = _read(hsi, nodata, band_first)
-    image, image_words = _read(msi, nodata, band_first, flat=True)
+    cube, words = _read(hsi, nodata if hsi_nodata is None else hsi_nodata, band_first)
+    image, image_words = _read(msi, nodata if msi_nodata is None else msi_nodata, band_first, flat=True)
     at, msi_at = _where(hsi, cube), _where(msi, image)
     if resample:
         if at is None or msi_at is None:
@@ -117,14 +120,19 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
     if rows != columns or rows != int(rows) or rows < 2:
         raise SceneError(
             f"an LR-HSI of {lr_hsi.shape[1]}x{lr_hsi.shape[2]} and an HR-MSI of {image.shape[1]}x{image.shape[2]} pixels: the "
-            "MSI must be a whole number of times larger, 2 or more, the same along both sides. Crop or resample one of "
-            "them" + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
+            "MSI must be a whole number of times larger, 2 or more, the same along both sides. "
+            + ("The HSI comes first, then the MSI. " if rows < 1 and columns < 1 else "")
+            + "Crop or resample one of them"
+            + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
             + f". Bands are taken from the {'first' if band_first else 'last'} axis of arrays ({len(cube)} and {len(image)}); "
             f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first")
     name = os.fsencode(place_of(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
     transform = msi_at.transform if msi_at else at and at.transform @ Affine.scale(cube.shape[1] / image.shape[1])
-    return Pair(name, lr_hsi, image / image.max(), float(cube.max()), np.asarray(words.get("wavelengths", ())),
-                measured if decimate > 1 else None, _valid(words, image_words, image), float(image.max()),
+    valid, hr_msi = _valid(words, image_words, image), image / image.max()
+    if valid is not None:
+        lr_hsi, hr_msi = filled_together(lr_hsi, hr_msi, valid)
+    return Pair(name, lr_hsi, hr_msi, float(cube.max()), np.asarray(words.get("wavelengths", ())),
+                measured if decimate > 1 else None, valid, float(image.max()),
                 (at and at.crs) or (msi_at and msi_at.crs), transform, at is not None)
 
 
@@ -143,13 +151,35 @@ def _valid(hsi: dict[str, Any], msi: dict[str, Any], image: Tensor) -> Tensor | 
     return torch.stack(fine).all(0)
 
 
+def whole(pair: Pair) -> Pair:
+    """The largest upright rectangle of a pair in which both images have data; the pair itself where that is too small.
+
+    What is estimated from two images is estimated there: fill follows no sensor. "Too small" is a side below 8 LR pixels.
+    """
+    if pair.valid is None:
+        return pair
+    valid = pair.valid.view(pair.lr_hsi.shape[1], pair.ratio, pair.lr_hsi.shape[2], pair.ratio).all(3).all(1).numpy()
+    top, bottom, left, right = largest_rectangle(valid)
+    if min(bottom - top, right - left) < 8:
+        return pair
+    n = pair.ratio
+    return replace(pair, lr_hsi=pair.lr_hsi[:, top:bottom, left:right], measured=None, valid=None,
+                   hr_msi=pair.hr_msi[:, n * top : n * bottom, n * left : n * right], transform=None)
+
+
 def place_of(text: str) -> tuple[Path, str]:
-    """``FILE`` or ``FILE:ARRAY`` -> file and array; a path that exists is a path, whatever colons it holds."""
+    """``FILE`` or ``FILE:ARRAY`` -> file and array; a path that exists is a path, whatever colons it holds.
+
+    Raw data of ENVI stand for their header.
+    """
     whole = Path(text).expanduser()
+    if whole.is_file() and whole.suffix.lower() not in READERS:
+        headers = (whole.with_suffix(".hdr"), Path(f"{whole}.hdr"))
+        return next((header for header in headers if header.is_file()), whole), ""
     if whole.exists() or ":" not in text:
         return whole, ""
     path, _, array = text.rpartition(":")
-    return Path(path).expanduser(), array
+    return Path(path).expanduser(), array.strip("/")
 
 
 def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False) -> tuple[Tensor, dict[str, Any]]:
@@ -159,6 +189,8 @@ def _read(place: str, nodata: float | None, band_first: bool, flat: bool = False
     values = torch.from_numpy(np.ascontiguousarray(filled(cube, words.get("valid")), dtype=np.float32))
     if not torch.isfinite(values).all() or values.max() <= 0:
         raise SceneError(f"{place}: values that are not finite, or none above 0; fill or cut them out first")
+    if (values == values[:, :1, :1]).all() and values[0].numel() > 1:
+        raise SceneError(f"{place}: every band holds one value in all pixels; name the file that holds the image")
     return values, words
 
 
@@ -168,6 +200,7 @@ def misregistration(pair: Pair) -> tuple[float, float]:
     Both are made one image at LR: the mean MSI band, and the LR-HSI seen through responses estimated from the pair. Their
     phase correlation is that of Guizar-Sicairos et al., Optics Letters 33(2):156-158, 2008, as scikit-image has it.
     """
+    pair = whole(pair)
     srf, _ = (found[0] for found in estimate_srf(pair.lr_hsi[None], pair.hr_msi[None]))
     low = gaussian_decimate(pair.hr_msi[None].double(), pair.ratio)[0].mean(0)
     seen = torch.einsum("b,bhw->hw", srf.mean(0), pair.lr_hsi.double())

@@ -42,6 +42,29 @@ class Label(NamedTuple):
     of: tuple[str, ...] = ()
 
 
+class View(NamedTuple):
+    """One of several ways in which a study sees a split, in place of its protocol's sensor and ratio.
+
+    Args:
+        split: held-out split.
+        sensor: MSI sensor.
+        msi_bands: band counts that it has there.
+        ratio: HR pixels per LR pixel along a side.
+        name: of the sensor.
+    """
+
+    split: str
+    sensor: Sensor | tuple[tuple[float, ...], ...]
+    msi_bands: tuple[int, ...]
+    ratio: int
+    name: str
+
+    @property
+    def words(self) -> str:
+        """What tells it from other views of the split."""
+        return f"{self.name}, ratio {self.ratio}"
+
+
 @dataclass(frozen=True, eq=False)
 class Study:
     """Everything one report shows: which methods, on what, under which protocol and training budget.
@@ -57,6 +80,7 @@ class Study:
         protocol: the degradation shared by all rows.
         sensors: by split, an MSI sensor that its scenes are seen by in place of the protocol's, and its band count there, one
             of ``msi_bands``: scenes of several hyperspectral sensors feed different ones (see :meth:`at`).
+        views: sensors and ratios side by side, each split seen in several ways (see :attr:`parts`); a part of a study has one.
         scenarios: columns of the robustness tables; the clean one first.
         seeds: of training; training-free methods run once.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
@@ -80,6 +104,7 @@ class Study:
     msi_bands: tuple[int, ...] = (4, 6)
     protocol: Protocol = PAPER
     sensors: Mapping[str, tuple[Sensor, int]] = field(default_factory=dict)
+    views: tuple[View, ...] = ()
     scenarios: tuple[Scenario, ...] = (CLEAN,)
     seeds: tuple[int, ...] = (0,)
     recipe: str = ""
@@ -117,10 +142,26 @@ class Study:
 
     def at(self, split: str) -> Study:
         """This study on one split: with the split's own sensor and band count where it has one; the same object each time."""
-        return self._parts.get(split, self)
+        return self._own.get(split, self)
 
     @cached_property
-    def _parts(self) -> dict[str, Study]:
+    def parts(self) -> tuple[tuple[str, Study], ...]:
+        """Splits in order, each with the study on it; a split that is seen in several ways once for each of them."""
+        if not self.views:
+            return tuple((split, self.at(split)) for split in self.splits)
+        parts = tuple((view.split, replace(self, protocol=replace(self.protocol, srf=view.sensor, ratio=view.ratio),
+                                           splits=(view.split,), msi_bands=view.msi_bands, views=(view,)))
+                      for view in self.views)
+        for _, part in parts:  # over the same data, so that scenes are read once
+            part.__dict__["data"] = self.data
+        return parts
+
+    def called(self, split: str) -> str:
+        """A split's name on a page: with sensor and ratio where this is one of several ways of seeing it."""
+        return f"{split}, {self.views[0].words}" if len(self.views) == 1 else split
+
+    @cached_property
+    def _own(self) -> dict[str, Study]:
         """By split that has a sensor of its own: the study on it alone, over the same data, so that scenes are read once."""
         parts = {}
         for split, (sensor, msi_bands) in self.sensors.items():
@@ -260,7 +301,7 @@ class Job:
         words += [self.study.dataset, f"seed{self.seed}"]
         if self.kind == "score":
             snr = "" if math.isinf(self.scenario.snr_db) else f"{self.scenario.noise_target} {self.scenario.snr_db:g}dB"
-            words += [self.split, self.scenario.name, snr]
+            words += [self.study.called(self.split), self.scenario.name, snr]
         return " ".join(word for word in words if word)
 
     @cached_property
@@ -376,15 +417,15 @@ def _scores(study: Study) -> Iterator[Job]:
         for msi_bands in study.msi_bands:
             for method in study.methods:
                 for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
-                    for split in study.splits:
-                        if msi_bands in study.at(split).msi_bands:
-                            yield Job("score", study.at(split).trained_on(method), (method,), msi_bands, seed, split, scenario)
+                    for split, part in study.parts:
+                        if msi_bands in part.msi_bands:
+                            yield Job("score", part.trained_on(method), (method,), msi_bands, seed, split, scenario)
 
 
 def _costs(study: Study, device: str) -> Iterator[Job]:
-    """Where splits have sensors of their own: on the first split with that band count."""
+    """Where splits have sensors of their own, or are seen in several ways: on the first with that band count."""
     for msi_bands in study.msi_bands:
-        parts = [part for part in map(study.at, study.splits) if msi_bands in part.msi_bands]
+        parts = [part for _, part in study.parts if msi_bands in part.msi_bands]
         for part, method in ((part, method) for part in parts[:1] for method in study.methods):
             yield Job("cost", part, (method,), msi_bands, device=device)
 

@@ -292,7 +292,7 @@ def estimates(root: Path, jobs: Iterable[Job]) -> dict[tuple[str, int, str], Pat
     for job in jobs:
         path = folder(root, job) / "estimate.npz"
         if job.kind == "score" and job.scenario == CLEAN and job.seed == job.study.seeds[0] and path.exists():
-            found[job.method, job.msi_bands, job.split] = path
+            found[job.method, job.msi_bands, job.study.called(job.split)] = path
     return found
 
 
@@ -316,7 +316,9 @@ def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
 
 
 def _named(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """Rows under the names that this plan gives its methods: another may call the same cell otherwise."""
+    """Rows under the names that this plan gives its methods and splits: another may call the same cell otherwise."""
+    if job.kind == "score":
+        return frame.assign(method=job.method, split=job.study.called(job.split))
     if job.kind != "train":
         return frame.assign(method=job.method)
     labels = dict(zip(job.names, job.methods))

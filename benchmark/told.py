@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.pair import Pair
+from benchmark.estimators import Quality, quality
+from benchmark.pair import Pair, whole
 from benchmark.protocol import blur_decimate
 from benchmark.sensors import BOXES, MEASURED, bands_of, response
 from benchmark.sensors import given as fields
@@ -27,14 +28,21 @@ from methods.responses import gaussian_psf
 
 
 def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses:
-    """What a pair itself tells, a batch of one.
+    """What a pair itself tells where both images have data (:func:`benchmark.pair.whole`), a batch of one.
 
     Raises:
         SceneError: unknown estimator.
     """
     if estimator not in ESTIMATORS:
         raise SceneError(f"unknown estimator '{estimator}'; choices: {', '.join(ESTIMATORS)}")
+    pair = whole(pair)
     return ESTIMATORS[estimator](pair.lr_hsi[None], pair.hr_msi[None], phase)
+
+
+def judged(pair: Pair, found: Responses) -> Quality:
+    """How far responses explain the pair where both images have data."""
+    pair = whole(pair)
+    return quality(found, pair.lr_hsi[None], pair.hr_msi[None])[0]
 
 
 def given(pair: Pair, estimator: str, srf: str = "", psf: str = "", phase: int | None = None,

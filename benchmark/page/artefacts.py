@@ -52,7 +52,7 @@ def _along(axis: str, msi_bands: int) -> dict[str, Any]:
 
 QUALITY, COST, NOISE, ABLATIONS = "Quality and cost", "Quality against cost", "Robustness", "Ablations"
 PICTURES, WORTH, TRAINING, FIDELITY = "Pictures", "What differences are worth", "Training", "Fidelity to the releases"
-SPEED = "Speed"
+SPEED, RESPONSES = "Speed", "Responses of the sensors"
 KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
 
@@ -97,5 +97,9 @@ ARTEFACTS: dict[str, Artefact] = {
                       of_study=True, page="speed"),
     "figure-ways": Artefact(SPEED, "the pair trained plainly, by the faster layers, in mixed precision",
                             "speed.ways_of_training", "none; results/speed-training.csv", of_study=True, page="speed"),
+    "estimators": Artefact(RESPONSES, "errors of each estimator, and what they cost", "estimators.by_estimator",
+                           "none; results/estimators.csv", of_study=True, page="estimators"),
+    "estimators-by-pair": Artefact(RESPONSES, "what each estimator costs by sensor, PSF and noise", "estimators.by_pair",
+                                   "none; results/estimators.csv", of_study=True, page="estimators"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

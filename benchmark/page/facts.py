@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from benchmark import rows as tables_of_rows
 from benchmark import store
 from benchmark.page.artefacts import ARTEFACTS
+from benchmark.page.estimators import conditions_of as estimator_conditions
 from benchmark.page.index import write_index
 from benchmark.page.render import render, render_apart, render_only
 from benchmark.page.section import Facts, Rows, Split
@@ -58,21 +59,27 @@ def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path,
     if name not in ARTEFACTS:
         raise PlanError(f"unknown artefact '{name}'.{near(name, ARTEFACTS)} Choices: {', '.join(ARTEFACTS)}")
     if ARTEFACTS[name].page:
-        facts, rows, _ = speed_of(results)
+        facts, rows, _ = APART[ARTEFACTS[name].page](results)
         return render_only(reports / ARTEFACTS[name].page, facts, rows, name)
     rows = rows_of(study, jobs, results)
     return render_only(reports / study.name, facts_of(study, jobs, results, rows), rows, name)
 
 
-def render_speed(results: Path, reports: Path) -> Path:
-    """Render ``reports/speed/index.html`` and the index of all pages.
+def render_page(name: str, results: Path, reports: Path) -> Path:
+    """Render ``reports/<name>/index.html``, a page of no study, and the index of all pages.
 
-    From ``growth.csv``, ``speed.csv`` and ``speed-training.csv``, any of which may lack.
+    Args:
+        name: a key of :data:`APART`.
+        results: results folder; files that a page is made of may lack.
+        reports: reports folder.
+
+    Returns:
+        The page.
 
     Raises:
         StoreError: the reports folder cannot be written.
     """
-    page = render_apart(reports / "speed", *speed_of(results))
+    page = render_apart(reports / name, *APART[name](results))
     write_index(reports)
     return page
 
@@ -89,6 +96,19 @@ def speed_of(results: Path) -> tuple[Facts, Rows, str]:
     facts = Facts(study="speed", title="Speed", methods=methods, msi_bands=(), scenarios=(), splits=(), seeds={}, protocol="",
                   digest="", conditions=tuple(conditions_of(rows)))
     return facts, rows, sentence[0].upper() + sentence[1:]
+
+
+def estimators_of(results: Path) -> tuple[Facts, Rows, str]:
+    """Facts and rows of the page of estimators, and what it says of itself in one sentence."""
+    rows = Rows(estimators=_read_or_empty(results / "estimators.csv"))
+    names = tuple(dict.fromkeys(rows.estimators["estimator"])) if len(rows.estimators) else ()
+    facts = Facts(study="estimators", title="Estimators of the sensors' responses", methods=(), msi_bands=(), scenarios=(),
+                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(estimator_conditions(rows)))
+    return facts, rows, (f"How well {', '.join(names)} find the responses and the PSF of two sensors from their images: "
+                         f"{len(rows.estimators)} estimates of made pairs, where the truth is known.")
+
+
+APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {"speed": speed_of, "estimators": estimators_of}  # of no study
 
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
@@ -126,12 +146,13 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         study=study.name, title=title_of(study), methods=study.methods, msi_bands=study.msi_bands,
         scenarios=study.scenarios, seeds={method: study.seeds if study.recipe_of(method) else study.seeds[:1]
                                           for method in study.methods},
-        splits=tuple(Split(study.dataset, split, tuple(study.data.entries(split)),
+        splits=tuple(Split(study.dataset, part.called(split), tuple(study.data.entries(split)),
                            SPLIT_WORDS.get((study.dataset, split), ""),
-                           *((study.at(split).protocol.digest, study.at(split).msi_bands) if split in study.sensors else ()))
-                     for split in study.splits),
+                           *((part.protocol.digest, part.msi_bands) if study.views or split in study.sensors else ("", ())),
+                           part.views[0].words if study.views else "")
+                     for split, part in study.parts),
         protocol=study.protocol.name,
-        digest=" ".join(dict.fromkeys(study.at(split).protocol.digest for split in study.splits)),
+        digest=" ".join(dict.fromkeys(part.protocol.digest for _, part in study.parts)),
         statements=(*budget_statements(budgets), *built_statements(study), *study.statements), labels=study.statements,
         conditions=(("Data", data_words(study)), *fusing_conditions(study), *training_conditions(study, jobs, held, trained),
                     *protocol_conditions(study), ("Devices", ", ".join(devices)),
@@ -165,16 +186,16 @@ def data_words(study: Study) -> str:
     options = ", ".join(f"{key} {value}" for key, value in study.dataset_options.items() if key != "root")
     splits = ", ".join(f"{split} ({images} image{'s' if images != 1 else ''})"
                        for split in study.splits for images in [len(study.data.entries(split))])
-    side, ratio = study.protocol.hr_size, study.protocol.ratio
+    side, ratios = study.protocol.hr_size, dict.fromkeys(part.protocol.ratio for _, part in study.parts)
     return (f"{study.dataset}{f' ({options})' if options else ''}: {splits}; scenes cut to {side}x{side} pixels at most, "
-            f"ratio {ratio}.")
+            f"ratio {' and '.join(map(str, ratios))}.")
 
 
 def protocol_conditions(study: Study) -> list[tuple[str, str]]:
-    """The protocol, and that of every split that is seen by a sensor of its own."""
+    """The protocol, and that of every split that is seen by a sensor of its own or in several ways."""
     heading = f"Protocol {study.protocol.name}"
-    return [*dict.fromkeys((f"{heading}, {split}" if split in study.sensors else heading, study.at(split).protocol.describe())
-                           for split in study.splits)]
+    return [*dict.fromkeys((f"{heading}, {part.called(split)}" if study.views or split in study.sensors else heading,
+                            part.protocol.describe()) for split, part in study.parts)]
 
 
 def budget_words(stages: tuple[Recipe, ...]) -> str:

@@ -214,15 +214,18 @@ def measured_words(whole: Section, splits: Sequence[Section]) -> str:
     ok = scores[scores["status"] == "ok"]
     noisy = {each.snr_db for each in facts.scenarios if each.name == "noise"}
     levels = f", clean and at {len(noisy)} noise level{'s' if len(noisy) > 1 else ''}" if noisy else ""
+    alone = {section.split.alone for section in splits if section.split}
+    ways = len({section.split.view for section in splits if section.split})
     return (f"{len(facts.methods)} methods with {' and '.join(map(str, facts.msi_bands))} multispectral bands on "
-            f"{ok['image'].nunique()} held-out images in {len(splits)} split{'s' if len(splits) != 1 else ''}{levels}: "
-            f"{len(ok)} measured rows.")
+            f"{ok['image'].nunique()} held-out images in {len(alone)} split{'s' if len(alone) != 1 else ''}"
+            f"{f' seen in {ways} ways' if ways > 1 else ''}{levels}: {len(ok)} measured rows.")
 
 
 def trust_words(whole: Section, splits: Sequence[Section]) -> str:
     """How much to trust the order of methods: by how many images and seeds, and what is not in order."""
     facts = whole.facts
-    images = " and ".join(f"{len(section.split.images)} ({section.name})" for section in splits if section.split)
+    images = " and ".join(dict.fromkeys(f"{len(section.split.images)} ({section.split.alone})" for section in splits
+                                        if section.split))
     seeds = [len(facts.seeds.get(method, ())) for method, card in facts.cards.items() if card.recipes]
     trained = f"; networks were trained {'once' if max(seeds) == 1 else f'{max(seeds)} times'}" if seeds else ""
     words = [f"Each number is a mean over the images of one split, {images}{trained}." if images else ""]

@@ -25,7 +25,8 @@ NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
 class Split:
     """A held-out split, the images that the plan asks for, and what must be known of it.
 
-    One that is seen by a sensor of its own has the digest of that protocol, and the MSI band counts that it has alone.
+    One that is seen by a sensor of its own has the digest of that protocol, and the MSI band counts that it has alone. Of one
+    that is seen in several ways ``view`` says in which: the end of its name.
     """
 
     dataset: str
@@ -34,6 +35,12 @@ class Split:
     words: str = ""
     digest: str = ""
     msi_bands: tuple[int, ...] = ()
+    view: str = ""
+
+    @property
+    def alone(self) -> str:
+        """Its name whichever way it is seen."""
+        return self.name.removesuffix(f", {self.view}")
 
     @property
     def title(self) -> str:
@@ -108,6 +115,7 @@ class Rows:
         curves: one logged value a line, with ``msi_bands``, ``seed`` and ``job``.
         fidelity: one line a network.
         recorded: one line a training-free method and recorded case.
+        estimators: one line an estimator and made pair; of the page of estimators alone.
         growth: one line a method and point of an axis; like the next two of the page of speed alone.
         speed: one line a timing against a yardstick.
         ways: one validation score a line, of trainings of one pair with one budget, plain, exact and mixed.
@@ -119,6 +127,7 @@ class Rows:
     curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     fidelity: pd.DataFrame = field(default_factory=pd.DataFrame)
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
+    estimators: pd.DataFrame = field(default_factory=pd.DataFrame)
     growth: pd.DataFrame = field(default_factory=pd.DataFrame)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
     ways: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.page.facts import render_speed, render_study
+from benchmark.page.facts import APART, render_page, render_study
 from benchmark.plan import plan
 from benchmark.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
-COMMITTED = [name for name in (*STUDIES, "speed") if (ROOT / "reports" / name / "index.html").exists()]
+COMMITTED = [name for name in (*STUDIES, *APART) if (ROOT / "reports" / name / "index.html").exists()]
 DRAWS = ("matplotlib", "seaborn", "numpy", "pandas")  # another version of one of these may draw another picture
 
 
@@ -30,8 +30,8 @@ def other_versions():
 def pages(request, tmp_path_factory):
     """Folder of a committed study, and of the same rendered now."""
     fresh = tmp_path_factory.mktemp("reports")
-    if request.param == "speed":  # of no study
-        render_speed(ROOT / "results", fresh)
+    if request.param in APART:  # of no study
+        render_page(request.param, ROOT / "results", fresh)
     else:
         chosen = STUDIES[request.param]
         render_study(chosen, plan(chosen, "cpu"), ROOT / "results", fresh)

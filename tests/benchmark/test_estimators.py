@@ -1,11 +1,14 @@
 """The benchmark of estimators: pairs against a loop, figures of known errors, and doubts where an estimate is bad."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+import run_benchmark
 from benchmark import estimators
 from benchmark.estimators import BLURS, RATIO, against_truth, made, quality
 from datasets import get
@@ -130,3 +133,31 @@ def test_rows_of_a_comparison():
         assert row["sensor"] == "tm-4" and row["split"] == "val" and len(row["residuals"].split()) == 4
         assert (row["trust"] == "ok") == (row["estimator"] == "parametric")
         assert row["loss_db"] < 0.3 if row["estimator"] == "parametric" else row["loss_db"] > 3
+
+
+def test_the_command_measures_what_lacks_and_renders_a_page(tmp_path, monkeypatch):
+    """Rows that are there stay byte for byte; figures of the page against pandas."""
+    monkeypatch.setattr(estimators, "PROTOCOL", replace(estimators.PROTOCOL, hr_size=48))
+    compare = partial(estimators.compare, ("nonnegative", "hysure"), (("synthetic", "test"),),
+                      (("tm-4", "gaussian-1"), ("tm-4", "box")), ("none",))
+    monkeypatch.setattr(estimators, "compare", compare)
+    words = ["estimators", "--results", str(tmp_path / "res"), "--reports", str(tmp_path / "rep")]
+    assert run_benchmark.main(words) == 0
+    path = tmp_path / "res" / "estimators.csv"
+    head, *lines = path.read_text().splitlines()
+    assert len(lines) == 4
+    path.write_text("\n".join([head, *lines[:2], lines[3]]) + "\n")
+    assert run_benchmark.main(words) == 0
+    again = path.read_text().splitlines()
+    assert again[:4] == [head, *lines[:2], lines[3]] and len(again) == 5 and again[4].split(",")[:7] == lines[2].split(",")[:7]
+    rows = pd.read_csv(path)
+    table = pd.read_csv(tmp_path / "rep/estimators/tables/estimators.csv", comment="#").set_index("Estimator")
+    mine = rows[rows["estimator"] == "hysure"]
+    assert table.loc["hysure", "Loss (dB)"] == pytest.approx(mine["loss_db"].mean(), abs=0.005)
+    assert table.loc["hysure", "PSF error (%)"] == pytest.approx(100 * mine["psf_error"].mean(), abs=0.005)
+    bad = mine["loss_db"] > 1.5
+    assert table.loc["hysure", "Bad ones doubted"] == f"{(bad & (mine['trust'] != 'ok')).sum()} of {bad.sum()}"
+    kinds = pd.read_csv(tmp_path / "rep/estimators/tables/estimators-by-pair.csv", comment="#")
+    box = rows[(rows["blur"] == "box") & (rows["estimator"] == "nonnegative")]
+    assert kinds[kinds["PSF"] == "box"]["nonnegative"].item() == pytest.approx(box["loss_db"].item(), abs=0.005)
+    assert 'href="estimators/index.html"' in (tmp_path / "rep" / "index.html").read_text()

@@ -3,14 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import scipy.io
 import torch
 
 import run_benchmark
 from benchmark import deliver
 from benchmark.fidelity.cases import make_case
+from benchmark.gaps import filled_together
 from benchmark.no_reference import judge, similarity, spectral_distortion
-from benchmark.pair import Pair, load_pair
+from benchmark.pair import Pair, load_pair, whole
 from datasets import SceneError
 from methods.responses import gaussian_decimate
 
@@ -49,6 +51,10 @@ def test_values_that_cannot_be_scaled(tmp_path):
     np.savez(tmp_path / "dead.npz", cube=np.zeros((4, 4, 3)))
     with pytest.raises(SceneError, match="none above 0"):
         load_pair(str(tmp_path / "dead.npz"), str(tmp_path / "dead.npz"))
+    np.savez(tmp_path / "flat.npz", cube=np.ones((8, 8, 3)) * [1, 2, 3])
+    np.savez(tmp_path / "sound.npz", cube=np.arange(32.0).reshape(4, 4, 2))
+    with pytest.raises(SceneError, match=r"flat\.npz: every band holds one value in all pixels"):
+        load_pair(str(tmp_path / "sound.npz"), str(tmp_path / "flat.npz"))
 
 
 def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
@@ -64,6 +70,11 @@ def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
     wanted = np.ones((32, 32), bool)
     wanted[:4, 4:8] = wanted[31, 31] = False
     assert np.array_equal(pair.valid, wanted) and pair.lr_hsi.min() > 0 and pair.hsi_max <= 2
+    zero, msi[5, 7] = hsi.copy(), 0
+    zero[0, 1] = 0
+    scipy.io.savemat(tmp_path / "apart.mat", {"hsi": zero, "msi": msi})
+    apart = load_pair(f"{tmp_path}/apart.mat:hsi", f"{tmp_path}/apart.mat:msi", nodata=-9999, hsi_nodata=0)
+    assert np.array_equal(apart.valid, wanted)  # a 0 of the MSI is a value
     assert len(load_pair(f"{file}:s.Data", f"{file}:pan", nodata=-9999).hr_msi) == 1
     np.save(tmp_path / "alone.npy", hsi.transpose(2, 0, 1)[:, 1:5, 1:5])
     np.save(tmp_path / "msi.npy", msi.transpose(2, 0, 1)[:, :8, :8])
@@ -77,6 +88,51 @@ def test_a_pair_is_read_as_data_sets_are(tmp_path, capsys):
     words = ["fuse", str(tmp_path / "whole.npz"), str(tmp_path / "msi.npy"), "--out", str(tmp_path / "o")]
     assert run_benchmark.main(words) == 2 and not (tmp_path / "o").exists()
     assert "224 wavelengths for 16 bands" in capsys.readouterr().err
+
+
+def test_raw_data_of_envi_stand_for_their_header_and_swapped_files_are_told(tmp_path):
+    hsi, msi = np.arange(1.0, 49).reshape(3, 4, 4), np.arange(1.0, 129).reshape(2, 8, 8)
+    for name, cube, header in (("hsi.img", hsi, "hsi.hdr"), ("msi.dat", msi, "msi.dat.hdr")):
+        with rasterio.open(tmp_path / name, "w", driver="ENVI", count=len(cube), height=cube.shape[1], width=cube.shape[2],
+                           dtype="float64") as file:
+            file.write(cube)
+        (tmp_path / name).with_suffix(".hdr").rename(tmp_path / header)
+    pair = load_pair(str(tmp_path / "hsi.img"), str(tmp_path / "msi.dat"))
+    assert pair.lr_hsi.shape == (3, 4, 4) and pair.hsi_max == 48 and pair.msi_max == 128
+    with pytest.raises(SceneError, match="The HSI comes first, then the MSI"):
+        load_pair(str(tmp_path / "msi.dat"), str(tmp_path / "hsi.img"))
+
+
+def test_where_data_are_missing_both_images_show_one_scene():
+    """Blocks without data in one image are copies of one whole block in both; estimates see the largest rectangle of data."""
+    side, generator = 14, torch.Generator().manual_seed(0)
+    lr_hsi, hr_msi = (torch.rand(bands, n, n, generator=generator) for bands, n in ((5, side), (2, 2 * side)))
+    valid = torch.ones(2 * side, 2 * side, dtype=torch.bool)
+    valid[:6, :8], valid[6, 21], valid[24:, 22:] = False, False, False
+    low, high = filled_together(lr_hsi, hr_msi, valid)
+
+    def block(image, row, column):
+        return image[..., 2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+
+    places = [(row, column) for row in range(side) for column in range(side)]
+    held = [place for place in places if block(valid, *place).all()]
+    for row, column in places:
+        source = (row, column)
+        if not block(valid, row, column).any():  # where only a part is missing, what there is stays
+            source, = [place for place in held if torch.equal(low[:, row, column], lr_hsi[:, *place])]
+            assert np.hypot(row - source[0], column - source[1]) == min(np.hypot(row - r, column - c) for r, c in held)
+        assert torch.equal(low[:, row, column], lr_hsi[:, *source])
+        assert torch.equal(block(high, row, column), block(hr_msi, *source))
+    mask = np.array([place in held for place in places]).reshape(side, side)
+    area = max((bottom - top) * (right - left) for top, left in places for bottom in range(top + 1, side + 1)
+               for right in range(left + 1, side + 1) if mask[top:bottom, left:right].all())
+    pair = Pair("x", low, high, 1.0, np.array([]), valid=valid)
+    part = whole(pair)
+    assert part.lr_hsi[0].numel() == area == part.hr_msi[0].numel() / 4 and part.valid is None
+    row, column = (low[0] == part.lr_hsi[0, 0, 0]).nonzero()[0].tolist()  # one rectangle of both
+    assert torch.equal(part.hr_msi[:, :2, :2], block(hr_msi, row, column)) and mask[row, column]
+    valid[:, ::5] = False
+    assert whole(pair) is pair  # too small
 
 
 def test_similarity_is_the_universal_quality_index():

@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 
 import run_benchmark
+from benchmark.execute import execute
+from benchmark.page.facts import facts_of, rows_of
+from benchmark.page.render import measured_words
 from benchmark.page.section import Facts, Rows, Split, sections
 from benchmark.plan import Job, PlanError, plan
 from benchmark.protocol import CLEAN, PAPER
 from benchmark.rows import SCORE
-from benchmark.sensors import SENSORS, bands_of_file
+from benchmark.sensors import SENSORS, bands_of_file, response
 from benchmark.studies import STUDIES
 from datasets.scene import SceneError
 
@@ -218,3 +221,60 @@ def test_a_run_with_all_of_it_scores_and_tells_what_is_left_out(tmp_path, capsys
     assert len(rows) == 3 * 7 and all(",5,3," in line for line in rows)
     page = (tmp_path / "reports/mine/index.html").read_text()
     assert "responses of landsat8-oli" in page and "Gaussian PSF sigma 1.5 px on 11x11" in page
+
+
+def test_several_sensors_and_ratios_stand_side_by_side(tmp_path):
+    """Each split once a sensor and ratio, under the keys that it has alone, in sections of one page that name them."""
+    words = ["--methods", "bicubic", "--data-option", "size=48", "test=1", "--hr-size", "48", "--psf", "gaussian:1"]
+    sensors, ratios = ["--msi-sensor", "ikonos", "landsat-tm"], ["--ratio", "4", "8"]
+
+    def clean(chosen):
+        return {(job.study.protocol.srf, job.study.protocol.ratio, job.msi_bands): job.key for job in plan(chosen, "cpu")
+                if job.kind == "score" and job.scenario == CLEAN}
+
+    both = study(*words, *sensors, *ratios, profile="quick")
+    alone = {}
+    for sensor in sensors[1:]:
+        for ratio in ratios[1:]:
+            one = study(*words, "--msi-sensor", sensor, "--ratio", ratio, profile="quick")
+            assert not one.views
+            alone |= clean(one)
+    assert clean(both) == alone and {key[2] for key in alone} == {3, 4, 6} == set(both.msi_bands)
+    assert {key[1:] for key in clean(study(*words, *sensors, *ratios, "--msi-bands", "4", profile="quick"))} == {(4, 4), (8, 4)}
+    both = replace(both, scenarios=(CLEAN,))
+    jobs = plan(both, "cpu")
+    assert not execute([job for job in jobs if job.kind == "score"], tmp_path, run_benchmark.fabric_of(both, "cpu"))
+    rows = rows_of(both, jobs, tmp_path)
+    whole, parts = sections(facts_of(both, jobs, tmp_path, rows), rows)
+    assert [part.title for part in parts] == [f"synthetic / test, {sensor}, ratio {ratio}"
+                                              for sensor in sensors[1:] for ratio in ratios[1:]]
+    found = [part.score(CLEAN, bands, "bicubic", "psnr_db").value for part, bands in zip(parts, (3, 3, 4, 4))]
+    assert found[0] == found[2] > found[1] == found[3]  # bicubic sees no MSI; a coarser grid is worse
+    assert "on 1 held-out images in 1 split seen in 4 ways: 6 measured rows" in measured_words(whole, parts)
+    stored = [pd.read_csv(path) for path in tmp_path.glob("*/score-*/rows.csv")]
+    assert {split for frame in stored for split in frame["split"]} == {"test"}  # rows are the split's, whoever asks
+
+
+def test_what_cannot_stand_side_by_side_is_refused():
+    with pytest.raises(PlanError, match="s3rnet-student: trained, and several sensors"):
+        study("--methods", "s3rnet-student", "gsa", "--ratio", "2", "4")
+    with pytest.raises(PlanError, match="--ratio 4 4: one of them stands there twice"):
+        study("--methods", "gsa", "--ratio", "4", "4")
+    with pytest.raises(PlanError, match="phase 3 at ratio 2: choose --phase 0 to 1"):
+        study("--methods", "gsa", "--ratio", "4", "2", "--phase", "3")
+
+
+def test_bands_that_one_flight_feeds_and_another_does_not_are_left_out(monkeypatch):
+    """Planned with nominal centres, scored with those of the scenes: only what all of them feed is a band of the study."""
+    words = ("--data-option", "size=32", "--hr-size", "32", "--methods", "gsa", "--msi-sensor", "sentinel-2")
+    chosen = study(*words, profile="quick")
+    assert chosen.protocol.srf == "sentinel-2"
+    scene = chosen.data.scene("test_0")
+    other = replace(scene, wavelengths=np.asarray(scene.wavelengths) - 12)
+    assert len(response("sentinel-2", PAPER.select(other).wavelengths)) == 1 + len(
+        response("sentinel-2", PAPER.select(scene).wavelengths))
+    monkeypatch.setattr(type(chosen.data), "scene", lambda *_: other)
+    moved = study(*words, profile="quick")
+    assert moved.msi_bands == chosen.msi_bands == (10,)
+    for each in (scene, other):
+        assert moved.protocol.response(PAPER.select(each).wavelengths, 10).shape == (10, 172)

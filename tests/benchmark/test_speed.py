@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmark.page import formats, speed
-from benchmark.page.facts import render_artefact, render_speed
+from benchmark.page.facts import render_artefact, render_page
 from benchmark.page.render import render
 from benchmark.page.section import Rows, Section
 from benchmark.plan import plan
@@ -130,7 +130,7 @@ def results(tmp_path):
 
 
 def test_the_page_holds_these_alone_and_no_study_holds_them(results, tmp_path):
-    page = render_speed(results, tmp_path / "rep").read_text(encoding="utf-8")
+    page = render_page("speed", results, tmp_path / "rep").read_text(encoding="utf-8")
     for anchor in ("figure-growth-side", "figure-growth-bands", "figure-growth-batch", "table-growth", "speed-inference",
                    "speed-commands", "conditions"):
         assert page.count(f'id="{anchor}"') == 1
@@ -151,5 +151,5 @@ def test_one_artefact_of_it_goes_into_its_folder(results, tmp_path):
 
 
 def test_without_rows_the_page_says_so(tmp_path):
-    page = render_speed(tmp_path, tmp_path / "rep").read_text(encoding="utf-8")
+    page = render_page("speed", tmp_path, tmp_path / "rep").read_text(encoding="utf-8")
     assert "Nothing measured yet." in page and "<figure" not in page

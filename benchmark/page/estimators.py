@@ -1,0 +1,83 @@
+"""The page of estimators, of no study: how well each finds the responses of two sensors on made pairs (``estimators.csv``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from benchmark.estimators import LOSS_DB, PROTOCOL, calibration
+from benchmark.page.section import Rows, Section
+from benchmark.page.tables import Listing
+
+
+def decibels(value: float) -> str:
+    """Two digits, and no zero below zero."""
+    return f"{round(value, 2) + 0:.2f}"
+
+
+FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column of the rows -> heading, and how a mean is written
+    "share_in_band": ("Weight inside the true bands (%)", lambda value: f"{100 * value:.1f}"),
+    "srf_error": ("SRF error (%)", lambda value: f"{100 * value:.2f}"),
+    "psf_error": ("PSF error (%)", lambda value: f"{100 * value:.2f}"),
+    "centre_error_px": ("Centre of the PSF off by (px)", lambda value: f"{value:.3f}"),
+    "loss_db": ("Loss (dB)", decibels),
+    "seconds": ("Time (s)", lambda value: f"{value:.3f}"),
+}
+PAIR = {"sensor": "MSI sensor", "blur": "PSF", "noise": "Noise"}
+
+
+def held_out(rows: pd.DataFrame) -> pd.Series:
+    """Which rows are of scenes that no constant of an estimator was chosen on."""
+    return rows["split"].str.startswith("test")
+
+
+def by_estimator(section: Section) -> list[Listing]:
+    """Each estimator's mean errors, its worst loss, and how often its trust word is right."""
+    rows = section.rows.estimators
+    if not len(rows):
+        return []
+    lines = []
+    for scenes, mine in (("held out", rows[held_out(rows)]), ("chosen on", rows[~held_out(rows)])):
+        for name in dict.fromkeys(mine["estimator"]):
+            own = mine[mine["estimator"] == name]
+            counts = calibration(own)
+            lines.append((name, scenes, str(len(own)), *(write(own[column].mean()) for column, (_, write) in FIGURES.items()),
+                          decibels(own["loss_db"].max()), f"{counts['flagged']:g} of {counts['bad']:g}",
+                          f"{counts['doubted']:g} of {counts['good']:g}"))
+    heads = ("Estimator", "Scenes", "Pairs", *(heading for heading, _ in FIGURES.values()), "Largest loss (dB)",
+             "Bad ones doubted", "Good ones doubted")
+    return [Listing("estimators", "Estimators on made pairs",
+                    f"Means; loss: of subspace-ridge told the estimate, from told the truth; bad: more than {LOSS_DB:g} dB.",
+                    heads, tuple(lines), conditions=conditions(rows))]
+
+
+def by_pair(section: Section) -> list[Listing]:
+    """Loss of each estimator on each kind of pair, the mean over held-out scenes."""
+    rows = section.rows.estimators
+    rows = rows[held_out(rows)] if len(rows) else rows
+    if not len(rows):
+        return []
+    names = list(dict.fromkeys(rows["estimator"]))
+    lines = [(*map(str, kind), *(decibels(mine.loc[mine["estimator"] == name, "loss_db"].mean()) for name in names))
+             for kind, mine in rows.groupby(list(PAIR), sort=False)]
+    scenes = rows[["dataset", "split", "image"]].drop_duplicates()
+    return [Listing("estimators-by-pair", "Loss by kind of pair",
+                    f"Loss in dB of subspace-ridge told the estimate, from told the truth; {len(scenes)} held-out scenes.",
+                    (*PAIR.values(), *names), tuple(lines), conditions=conditions(rows))]
+
+
+def conditions(rows: pd.DataFrame) -> str:
+    """What a pair is made of, and where it was measured."""
+    scenes = rows[["dataset", "split", "image"]].drop_duplicates().groupby(["dataset", "split"], sort=False).size()
+    held = {key: ", ".join(sorted({str(value) for value in rows[key]})) for key in ("device", "torch")}
+    revisions = ", ".join(sorted({str(value)[:12] for value in rows["revision"]}))
+    return (f"Scenes of {', '.join(f'{dataset} {split} ({count})' for (dataset, split), count in scenes.items())}, cut to "
+            f"{PROTOCOL.hr_size}x{PROTOCOL.hr_size} pixels at most, 172 bands, ratio {PROTOCOL.ratio}; estimators are told "
+            f"nothing. Noise: SNR in dB of the LR-HSI, or of both images. Device {held['device']}, torch {held['torch']}, code "
+            f"{revisions}.")
+
+
+def conditions_of(rows: Rows) -> list[tuple[str, str]]:
+    """What the page says once, ``(heading, words)``."""
+    return [("Pairs", conditions(rows.estimators))] if len(rows.estimators) else []
