@@ -221,14 +221,21 @@ class Local:
             share["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
         return share | ({"TQDM_DISABLE": "1"} if self.count > 1 else {"TQDM_POSITION": "1"})  # below the bar over all jobs
 
-    def _told(self, worker: Worker) -> tuple[Job, str]:
+    def _told(self, worker: Worker) -> tuple[Job, str] | None:
+        """What a process says of its job; None where it says that it has begun."""
         job = worker.job
         assert job is not None
         try:
             word, reason = worker.pipe.recv()
         except (EOFError, OSError):
             worker.process.join()
+            if not worker.ready:  # no job's fault
+                raise PlanError(f"a process that was to run jobs could not begin ({how(worker.process.exitcode)}); what it said "
+                                "stands above. --engine here runs them in this process") from None
             return job, self._lost(worker, how(worker.process.exitcode))
+        if word == "ready":
+            worker.ready = True
+            return None
         worker.job = None
         if word == "store":
             raise store.StoreError(reason)

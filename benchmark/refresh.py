@@ -6,8 +6,9 @@ marked as those of the code as it is, with the evidence beside them. Nothing is 
 
 Where a method's own code is unchanged and only the harness around it is not, a few methods stand for all of the same
 split, scenario and MSI bands: those told the responses, then blind ones, that take seconds, three of them measured again and
-all equal. So rows of trained networks whose parameters are not on this machine, and of methods that take minutes an image,
-need not be thrown away for a change that they do not see.
+all equal; of trainings the three whose first epochs are shortest. So rows of trained networks whose parameters are not on this
+machine, of methods that take minutes an image and of trainings by the clock need not be thrown away for a change that they do
+not see.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from methods import card
 
 HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
 WITNESSES = 3  # or all that there are, at least two
+NOT_HERE = 3.0  # in the order of what is measured again: never
+LONGEST_EPOCH = 60.0  # seconds of a training's first epoch that are spent to show something for others
 
 
 def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, bool, str]]:
@@ -43,32 +46,48 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
         fabric: device.
     """
     stale = {job.key: set(store.held(root, job).changed) for job in jobs if store.state(root, job) == "stale"}
-    order = {"train": 0, "cost": 1, "score": 2}
-    waiting: dict[tuple[Any, ...], list[Job]] = {}
-    for job in sorted((job for job in jobs if job.key in stale), key=lambda job: order[job.kind]):
-        if job.kind == "score" and only_harness(stale[job.key] - trained_parts(job, root)):
-            waiting.setdefault(cell(job), []).append(job)
-        else:
-            yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
-    for place, members in waiting.items():
-        seen = [(job.method, 0.0) for job in jobs if job.kind == "score" and cell(job) == place and shown_equal(job, root)]
-        for job in sorted(members, key=lambda job: cost_of(job, root)):
-            difference: float | None
-            if len(seen) < WITNESSES and cost_of(job, root) < 3:
-                difference, words = measured_again(job, root, fabric)
-                if difference is not None:
-                    seen.append((job.method, difference))
-            elif job.training and store.state(root, job.training) == "stale":
-                difference, words = None, "its training is stale"
-            elif len(seen) < 2:
-                difference = None
-                words = f"cannot be measured here, and of its split, scenario and MSI bands {len(seen)} others were"
+    for kind in ("train", "cost", "score"):  # scores lean on trainings that are fresh
+        waiting: dict[tuple[Any, ...], list[Job]] = {}
+        for job in (job for job in jobs if job.key in stale and job.kind == kind):
+            if kind != "cost" and only_harness(stale[job.key] - trained_parts(job, root)):
+                waiting.setdefault(cell(job), []).append(job)
             else:
-                difference = max(apart for _, apart in seen)
-                own = "its training was repeated" if "method" in stale[job.key] else "its own code is unchanged"
-                words = f"{own}; around it measured again: {', '.join(name for name, _ in seen)}, " + (
-                    "equal" if difference <= 1.0 else "NOT equal")
-            yield marked(job, root, stale[job.key], difference, words)
+                yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
+        for place, members in waiting.items():
+            others = [job for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)]
+            for job, difference, words in stood_for(members, others, root, fabric, stale):
+                yield marked(job, root, stale[job.key], difference, words)
+
+
+def stood_for(members: list[Job], others: list[Job], root: Path, fabric: Fabric,
+              stale: dict[str, set[str]]) -> Iterator[tuple[Job, float | None, str]]:
+    """Jobs around which alone the code has changed: some are measured again, and show it for the others of the same place.
+
+    Args:
+        members: the stale ones.
+        others: those of the same place that have been measured again under the code as it is.
+        root: results folder.
+        fabric: device.
+        stale: the parts that have changed, by key.
+    """
+    seen = [(job.method, 0.0) for job in others]
+    for job in sorted(members, key=lambda job: cost_of(job, root)):
+        difference: float | None
+        if len(seen) < WITNESSES and cost_of(job, root) < NOT_HERE:
+            difference, words = measured_again(job, root, fabric)
+            if difference is not None:
+                seen.append((job.method, difference))
+        elif job.training and store.state(root, job.training) == "stale":
+            difference, words = None, "its training is stale"
+        elif len(seen) < 2:
+            difference = None
+            words = f"cannot be measured here, and of its place {len(seen)} others were"
+        else:
+            difference = max(apart for _, apart in seen)
+            own = "its training was repeated" if "method" in stale[job.key] else "its own code is unchanged"
+            words = f"{own}; around it measured again: {', '.join(name for name, _ in seen)}, " + (
+                "equal" if difference <= 1.0 else "NOT equal")
+        yield job, difference, words
 
 
 def marked(job: Job, root: Path, changed: set[str], difference: float | None, words: str) -> tuple[Job, bool, str]:
@@ -81,10 +100,10 @@ def marked(job: Job, root: Path, changed: set[str], difference: float | None, wo
 
 
 def shown_equal(job: Job, root: Path) -> bool:
-    """Whether a score's rows are older than the code around it and were measured again under it, and equal."""
+    """Whether a job's rows are older than the code around it and were measured again under it, and equal."""
     there = store.held(root, job)
     parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
-    return there.state == "done" and parts >= HARNESS
+    return there.state == "done" and parts >= (HARNESS if job.kind == "score" else HARNESS - {"scoring"})
 
 
 def trained_parts(job: Job, root: Path) -> set[str]:
@@ -99,16 +118,27 @@ def only_harness(changed: set[str]) -> bool:
     return all(part in HARNESS or part.startswith("metric ") or part == "training" for part in changed)
 
 
-def cost_of(job: Job, root: Path) -> int:
-    """The order in which scores are measured again: methods that see both images and all that is told first; 3: not here."""
+def cost_of(job: Job, root: Path) -> float:
+    """The order in which jobs are measured again: trainings by the seconds of their first epoch; of scores methods first that
+    see both images and all that is told; :data:`NOT_HERE`: not measured again.
+    """  # noqa: D205
+    if job.kind == "train":
+        timed = any(stage.minutes is not None for stage in job.study.stages_of(job.method))
+        curve = store.folder(root, job) / "train.csv"
+        seconds = NOT_HERE if timed or not curve.exists() else float(rows.read(curve)["seconds"].iloc[0])
+        return min(seconds / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)
     if job.training:
-        return 2 if has_weights(root, job.training) else 3
-    return 3 if method.family == "unsupervised" else 0 if method.told == "known" else 1 if method.name != "bicubic" else 2
+        return 2 if has_weights(root, job.training) else NOT_HERE
+    if method.family == "unsupervised":
+        return NOT_HERE
+    return 0 if method.told == "known" else 1 if method.name != "bicubic" else 2
 
 
 def cell(job: Job) -> tuple[Any, ...]:
-    """What of a score the harness decides."""
+    """What of a score or training the harness decides."""
+    if job.kind == "train":
+        return job.study.dataset, job.study.protocol.digest
     return job.study.dataset, job.split, job.msi_bands, job.scenario, job.study.protocol.digest
 
 

@@ -104,7 +104,7 @@ def named(shapes: dict[str, tuple[int, ...]], load: Callable[[str], np.ndarray],
         return value.ravel() if value is not None and value.dtype.kind in "biuf" and value.size else None
 
     wavelengths, unusable = None, ""
-    stored = numbers("wavelength_nm", "wavelengths", "wavelength")
+    stored = numbers("wavelength_nm", "wavelengths", "wavelength", "lambda")
     if stored is not None:
         try:
             wavelengths = to_nanometres(stored.astype(np.float64), text("wavelength_units", "wavelength_unit") or units)

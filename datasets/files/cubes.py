@@ -35,6 +35,7 @@ READERS: dict[str, Callable[[Path], Arrays]] = {
     ".hdr": envi.envi,
     ".tif": tiff,
     ".tiff": tiff,
+    ".jp2": tiff,
     ".he5": hdf,
     ".nc": hdf,
     ".h5": hdf,
@@ -155,7 +156,7 @@ def cube_files(path: Path) -> list[Path]:
 
 
 def georeference(path: Path) -> tuple[CRS | None, Affine] | None:
-    """Where on Earth a GeoTIFF or ENVI cube lies: its projection and map of (column, row) to coordinates; None: not said.
+    """Where on Earth a raster or ENVI cube lies: its projection and map of (column, row) to coordinates; None: not said.
 
     Raises:
         SceneError: the file is not there, or cannot be read.
@@ -163,7 +164,8 @@ def georeference(path: Path) -> tuple[CRS | None, Affine] | None:
     with one_error(path):
         if path.suffix.lower() == ".hdr":
             return raster.georeference(envi.raw_of(path), "ENVI")
-        return raster.georeference(path, "GTiff") if path.suffix.lower() in (".tif", ".tiff") else None
+        driver = raster.DRIVERS.get(path.suffix.lower())
+        return raster.georeference(path, driver) if driver else None
 
 
 def data_root(root: Path | str | None) -> Path:
@@ -239,9 +241,11 @@ def _open(path: Path) -> Arrays:
         return band_images(path)
     reader = READERS.get(path.suffix.lower())
     if reader is None:
+        header = next((each for each in (path.with_suffix(".hdr"), Path(f"{path}.hdr")) if each.is_file()), None)
         raise SceneError(
             f"{path}: unknown suffix '{path.suffix}'. Readable: {', '.join(READERS)} "
-            "(of ENVI files name the .hdr), and folders of band images. Rename or convert the file."
+            "(of ENVI files name the .hdr), and folders of band images. "
+            + (f"Name {header.name}, which lies beside it." if header else "Rename or convert the file.")
         )
     if not path.stat().st_size:
         raise NoCubeError(f"{path}: an empty file (0 bytes); copy it again")
@@ -257,7 +261,7 @@ def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]], array: str = "", 
     cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 0]
     flats = [name for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 1]
     if array:
-        asked = [name for name in cubes + (flats if flat else []) if array in (name, name.replace("/", "."))]
+        asked = [name for name in cubes + (flats if flat else []) if array.strip("/") in (name, name.replace("/", "."))]
         if not asked:
             choices = ", ".join(cubes + (flats if flat else [])) or "none"
             raise SceneError(f"{path}: no three-dimensional array '{array}'; choices: {choices}")

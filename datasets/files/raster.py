@@ -1,4 +1,4 @@
-"""GeoTIFF and other rasters, by GDAL: bands, no-data, scales, masks and alpha, wavelengths where the tags hold them."""
+"""GeoTIFF and JPEG 2000, by GDAL: bands, no-data, scales, masks and alpha, wavelengths where the tags hold them."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from datasets.files.arrays import Arrays, Declared, NoCubeError, tell
 from datasets.files.wavelengths import parse
 from datasets.scene import SceneError
 
+DRIVERS = {".tif": "GTiff", ".tiff": "GTiff", ".jp2": "JP2OpenJPEG"}  # of GDAL, by suffix
+
 
 @contextmanager
 def opened(name: Path | str, driver: str) -> Iterator[DatasetReader]:
@@ -38,8 +40,9 @@ def opened(name: Path | str, driver: str) -> Iterator[DatasetReader]:
 
 
 def tiff(path: Path) -> Arrays:
-    """Bands, or pages of equal size where each band is a page."""
-    with opened(path, "GTiff") as dataset:
+    """Bands of a GeoTIFF or JPEG 2000, or pages of equal size where each band is a page."""
+    driver = DRIVERS[path.suffix.lower()]
+    with opened(path, driver) as dataset:
         pages = dataset.subdatasets if dataset.count == 1 else []
         pages = sorted(pages, key=lambda page: int(page.split(":")[1]))  # GDAL lists them as text: 1, 10, 11, 2
         bands, alpha = _bands(dataset, path)
@@ -49,11 +52,11 @@ def tiff(path: Path) -> Arrays:
         return _pages(path, pages, shape)
 
     def load(_: str) -> np.ndarray:
-        with opened(path, "GTiff") as dataset:
+        with opened(path, driver) as dataset:
             return np.moveaxis(dataset.read(bands), 0, -1)
 
     def valid() -> np.ndarray:
-        with opened(path, "GTiff") as dataset:
+        with opened(path, driver) as dataset:
             return dataset.read(alpha) != 0 if alpha else dataset.read_masks(1) != 0
 
     masked = alpha or declared.valid

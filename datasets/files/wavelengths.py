@@ -48,6 +48,8 @@ def to_nanometres(values: np.ndarray, units: str = "") -> np.ndarray:
             raise ValueError(f"wavelengths {values[0]:g} to {values[-1]:g} without units are band numbers")
         if known.max() < 0.1:
             raise ValueError(f"wavelengths up to {known.max():g} without units are neither nanometres nor micrometres")
+        if known.max() >= 100 > known.min():
+            raise ValueError(f"wavelengths {known.min():g} to {known.max():g} without units are not all of one unit")
         return values * 1000 if known.max() < 100 else values
     for factor, words in _LENGTHS.items():
         if word in words:
@@ -119,7 +121,7 @@ def read_sidecar(path: Path, bands: int) -> np.ndarray:
     def refuse(why: str) -> SceneError:
         return SceneError(f"{path}: {why}; give the band centres in nanometres, one a line")
 
-    lines = [(number, line.split("#")[0].strip()) for number, line in enumerate(_text(path).splitlines(), 1)]
+    lines = [(number, line.split("#")[0].strip(" \t[]{}()")) for number, line in enumerate(_text(path).splitlines(), 1)]
     lines = [(number, line) for number, line in lines if line]
     header = ""
     if lines and not re.search(r"(^|[\s;,\t\"])[-+]?\.?\d", lines[0][1]):
