@@ -1,7 +1,8 @@
 """Training batches by number: which image, where, how turned and with which noise follows from (seed, draw) alone.
 
 So a resumed training sees exactly the batches that an unbroken one would have seen. Images that fit into memory are observed
-once; of a larger split each crop is observed alone, with as much around it as the PSF sees.
+once; of a larger split each crop is observed alone, with as much around it as the PSF sees. Of images with missing data crops
+are cut where they see none of it, or as little as can be.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from benchmark.keys import seed
 from benchmark.plan import Job, PlanError
 from benchmark.protocol import add_noise, apply_response, blur_decimate
+from datasets.scene import Scene
 from methods.registry import Recipe
 
 CACHE_BYTES = 8 * 2**30  # observed training images kept in memory
@@ -36,6 +39,7 @@ class Crops(Dataset):
         self.entries = self.data.entries("train")
         self.workers = 0 if len(self.entries) < 64 else min(4, os.cpu_count() or 1)  # a few images are soon in memory
         self.cache: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
+        self.places: dict[str, Tensor] = {}  # of images with missing data: where crops begin, by number
         self.cached_bytes = 0
         if recipe.drop_last and len(self.entries) < recipe.batch:
             raise PlanError(f"{len(self.entries)} training images and a batch of {recipe.batch}, incomplete batches left out: "
@@ -82,6 +86,8 @@ class Crops(Dataset):
             return int(torch.randint(count, (), generator=generator))
 
         def corner(height: int, width: int) -> tuple[int, int]:  # on the LR grid, so that the pair stays aligned
+            if entry in self.places:
+                return divmod(int(self.places[entry][pick(len(self.places[entry]))]), width - side + 1)
             return pick(height - side + 1), pick(width - side + 1)
 
         side = recipe.crop // ratio
@@ -122,7 +128,7 @@ class Crops(Dataset):
         """
         protocol, ratio, side = self.protocol, self.protocol.ratio, self.recipe.crop // self.protocol.ratio
         reference = protocol.reference(self.data.scene(entry))
-        self.check(entry, reference.cube)
+        self.check(entry, reference)
         height, width = (n // ratio for n in reference.cube.shape[1:])
         row, col = corner(height, width)
         reach = math.ceil(protocol.psf_support / 2 / ratio)  # LR pixels around the crop that its own pixels see
@@ -133,17 +139,25 @@ class Crops(Dataset):
         hr_msi = apply_response(hr_hsi, protocol.response(reference.wavelengths, self.msi_bands))
         return lr_hsi[:, row - top : row - top + side, col - left : col - left + side], hr_msi, hr_hsi
 
-    def check(self, entry: str, cube: Tensor) -> None:
-        """Refuse an image that the recipe's crop does not fit.
+    def check(self, entry: str, reference: Scene) -> None:
+        """Refuse an image that the recipe's crop does not fit, and see where crops of one with missing data may begin.
 
         Raises:
             PlanError: names the image, its size and what to choose.
         """
-        if min(cube.shape[1:]) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
+        size = tuple(reference.cube.shape[1:])
+        if min(size) < self.recipe.crop or self.recipe.crop % self.protocol.ratio:
             raise PlanError(
-                f"training image '{entry}' is {tuple(cube.shape[1:])} pixels and the recipe crops {self.recipe.crop}: "
+                f"training image '{entry}' is {size} pixels and the recipe crops {self.recipe.crop}: "
                 f"choose a crop (--crop) that fits and is a multiple of the ratio {self.protocol.ratio}"
             )
+        if reference.valid is not None and entry not in self.places:
+            ratio, side = self.protocol.ratio, self.recipe.crop // self.protocol.ratio
+            reach = math.ceil(self.protocol.psf_support / 2 / ratio)
+            hidden = F.max_pool2d((~reference.valid[None]).float(), ratio)  # of each LR pixel: any of its HR pixels
+            seen = F.max_pool2d(hidden, 2 * reach + 1, stride=1, padding=reach)
+            share = F.avg_pool2d(seen, side, stride=1).flatten()
+            self.places[entry] = (share <= share.min() + 1e-6).nonzero().flatten()
 
     def observed(self, entry: str) -> tuple[Tensor, Tensor, Tensor]:
         """(lr_hsi, hr_msi, hr_hsi) of a whole training image, kept in memory while there is room.
@@ -155,7 +169,7 @@ class Crops(Dataset):
             return self.cache[entry]
         reference, seen = self.protocol.look(self.data.scene(entry), self.msi_bands)
         images = seen.lr_hsi, seen.hr_msi, reference.cube
-        self.check(entry, images[2])
+        self.check(entry, reference)
         size = sum(image.nbytes for image in images)
         if self.cached_bytes + size <= CACHE_BYTES // max(1, self.workers):  # each worker keeps its own
             self.cache[entry] = images

@@ -62,6 +62,32 @@ def test_crops_are_aligned_pairs_of_their_image(monkeypatch):
     assert corners <= {(4 * i, 4 * j) for i in range(5) for j in range(5)} and {c[0] for c in corners} == {0, 4, 8, 12, 16}
 
 
+@pytest.mark.parametrize("memory", [2**40, 0])
+def test_crops_of_an_image_with_missing_data_see_none_of_it(monkeypatch, memory):
+    of = job(augment=())
+    whole = job(augment=())  # over data of its own
+    plain = Crops(whole, whole.study.stages_of(whole.method)[0])
+    monkeypatch.setattr(crops_module, "CACHE_BYTES", memory)
+    scene = of.study.data.scene
+    gap = torch.ones(32, 32, dtype=torch.bool)
+    gap[:6] = False
+
+    def with_gap(entry):
+        found = scene(entry)
+        return dataclasses.replace(found, valid=gap, cube=found.cube.masked_fill(~gap, 9.0)) if entry == "train_0" else found
+
+    monkeypatch.setattr(of.study.data, "scene", with_gap)
+    crops = Crops(of, of.study.stages_of(of.method)[0])
+    rows = {}
+    for draw in range(60):
+        item, entry = crops[draw], crops.entry_of(draw)
+        assert item["hr_hsi"].max() <= 1.0
+        same_as_before = torch.equal(item["hr_hsi"], plain[draw]["hr_hsi"])
+        rows.setdefault(entry, []).append(same_as_before)
+    assert all(rows["train_1"]) and not all(rows["train_0"])  # an image without gaps is cut as ever
+    assert crops.places["train_0"].tolist() == [20, 21, 22, 23, 24]  # of the 5 x 5 places on the LR grid the last row
+
+
 def test_augmentation_turns_all_images_of_a_pair_alike():
     of = job()
     crops = Crops(of, of.study.stages_of(of.method)[0])
