@@ -41,7 +41,7 @@ class Varied(Crops):
         """
         if entry not in self.scenes:
             scene = self.protocol.reference(self.data.scene(entry))
-            self.check(entry, scene.cube)
+            self.check(entry, scene)
             self.scenes[entry] = scene
         return self.scenes[entry]
 
