@@ -95,6 +95,10 @@ def arguments() -> argparse.ArgumentParser:
                           "where it comes with weights)")
     own.add_argument("--format", choices=("tif", "envi", "npz"),
                      help="of the estimates (default: tif where the HSI says where it lies, else npz)")
+    own.add_argument("--memory", metavar="SIZE",
+                     help="that the process may take, such as 4GB; both images must fit into it, estimates need not: methods "
+                          "then run window by window (default: most of what is available). Windows lie beside the results "
+                          "until an estimate is whole, so that a call that was stopped goes on when it is given again")
     own.add_argument("--srf", metavar="FILE.csv|SENSOR[:BAND,...]|from:FILE.npz", help="the MSI's responses, if they are known")
     own.add_argument("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz", help="PSF in HR pixels, if it is known")
     own.add_argument("--phase", type=int, metavar="N", help="0-based row and column of the HR pixel that the PSF is centred on")
@@ -235,10 +239,11 @@ def fuse_own(args: argparse.Namespace) -> int:
 
     def say(row: dict[str, Any]) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+        figures += f"  windows {row['windows']}" if row.get("windows", "1") != "1" else ""
         print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
               file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
 
-    fused = fuse_pair(pair, names, told, source)
+    fused = fuse_pair(pair, names, told, source, out, args.memory, record)
     claim(out, record)
     made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
     print(out / "pair.png")
