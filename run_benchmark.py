@@ -243,9 +243,10 @@ def fuse_own(args: argparse.Namespace) -> int:
         print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
               file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
 
-    fused = fuse_pair(pair, names, told, source, out, args.memory, record)
+    kind = args.format or ("tif" if pair.georeferenced else "npz")
+    fused = fuse_pair(pair, names, told, source, out, args.memory, {**record, "format": kind})
     claim(out, record)
-    made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
+    made = deliver(pair, fused, out, kind, say)
     print(out / "pair.png")
     return int(any(row["status"] != "ok" for row in made))
 

@@ -30,7 +30,7 @@ from rasterio.windows import Window
 
 from benchmark import store
 from benchmark.no_reference import Image
-from benchmark.pair import Pair, place_of
+from benchmark.pair import Pair, hidden, place_of
 from benchmark.piecewise import Estimate
 from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES
@@ -130,15 +130,17 @@ def deliver(pair: Pair, fused: Iterable[tuple[dict[str, Any], Estimate | None]],
     rows = _earlier(out)
     for row, image in fused:
         with store.writing(out, "--out"):
-            row["file"] = write_cube(pair, image, out, row["method"], kind) if image is not None else ""
+            row["file"] = write_cube(pair, image, out, row["method"], kind) if image is not None else row.get("file", "")
             rows = [each for each in rows if each["method"] != row["method"]] + [row]
             keys = list(dict.fromkeys(key for each in sorted(rows, key=lambda each: each["status"] != "ok") for key in each))
             write_rows(out / "rows.csv", [{key: each.get(key, "") for key in keys} for each in rows])
         if image is not None:
-            image.discard()
+            image.finish(row)
         made.append(row)
         say(row)
     with store.writing(out, "--out"):
+        for each in made:
+            shutil.rmtree(hidden(out, each["method"]), ignore_errors=True)
         picture(pair, [row for row in rows if row["status"] == "ok"], out)
     return made
 

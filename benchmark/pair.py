@@ -211,14 +211,16 @@ def needs_told(methods: Sequence[str]) -> list[str]:
 def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None, source: str = "", out: Path | None = None,
               memory: str | None = None, made_of: Mapping[str, Any] | None = None) -> Iterator[
                   tuple[dict[str, Any], Estimate | None]]:
-    """One row and the estimate (bands, H, W) of each method, as they come; None of one that failed, whose row says why.
+    """One row and the estimate (bands, H, W) of each method, as they come.
+
+    The estimate is None of a method that failed, whose row says why, and of one that an earlier call has finished: its row is.
 
     Args:
         pair: the images.
         methods: registry names of methods that need no training, or variants of them.
         told: for the methods that take it.
         source: of what is told, in words.
-        out: folder in which the windows of estimates lie until their reader discards them, hidden, so that another call goes on
+        out: folder in which the windows of estimates lie until their reader finishes them, hidden, so that another call goes on
             from those that are done; None: a temporary one.
         memory: that the process may take, as :func:`benchmark.piecewise.memory` reads it.
         made_of: which files the pair is read from, and how.
@@ -255,8 +257,13 @@ def _fused(pair: Pair, methods: Sequence[str], build: Callable[[str], Any], told
                 tell_network(model, _told(told))
                 known = True
             z = pair.hr_msi - told.offset[0, :, None, None].float() if told and known else pair.hr_msi
-            decided = {"pair": made_of, "method": name, "weights": _checksum(name), "told": _numbers(told) if known else []}
-            estimate = piecewise.fused(model, pair.lr_hsi, z, place, decided, piecewise.memory(memory), tell, name)
+            made = piecewise.identity(model, {"pair": made_of, "method": name, "weights": _checksum(name),
+                                              "told": _numbers(told) if known else []})
+            if (done := piecewise.finished(place, made)) and out and (out / done["file"]).is_file():
+                tell(f"{name}: done before this command was stopped")
+                yield done, None
+                continue
+            estimate = piecewise.fused(model, pair.lr_hsi, z, place, made, piecewise.memory(memory), tell, name)
             estimate.temporary = temporary  # which goes with the last who reads
             judge = judge or Judge(pair.lr_hsi, pair.hr_msi)
             figures = judge(estimate, pair.measured)

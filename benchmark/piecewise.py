@@ -1,17 +1,19 @@
 """Fusing images of any size: a method runs whole where that fits into the memory, else in windows, and goes on after a stop.
 
-    estimate = fused(model, lr_hsi, hr_msi, Path("reports/x/.unfinished-gsa"), made_of={...}, limit=memory("4GB"))
-    estimate[:, 0:64]                       # (bands, 64, W), from the files of the windows
-    estimate.discard()
+    estimate = fused(model, lr_hsi, hr_msi, place, identity(model, {...}), memory("4GB"), print, "gsa")
+    estimate[:, 0:64]           # (bands, 64, W), from the files of the windows in the folder `place`
+    estimate.finish(row)
 
 Windows lie as files in a folder of their own, with a journal of those that are done: one line each, after its file. A file that
-the journal does not name does not count. The folder goes when the estimate has been written elsewhere.
+the journal does not name does not count. When the estimate has been written elsewhere its row takes their place, and the folder
+goes when the command ends: one that was stopped goes on after it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,10 @@ from methods.windows import OVERLAP, Window, layout, network_reach, taken, weigh
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SHARE = 0.7  # of the memory that is available, where nothing is said
 LEAST = 16  # LR pixels: side of the smallest window
+STEP = 8  # sides are multiples of it, and ...
+ROUND = 2**28  # ... what the process holds is rounded up to one of this, so that the same command cuts alike
 LARGEST = 128  # of one whose size changes nothing
-JOURNAL = "journal.jsonl"
+JOURNAL, ROW = "journal.jsonl", "row.json"
 
 
 def memory(text: str | None) -> int:
@@ -101,26 +104,33 @@ def cut(model: Any, lr_hsi: Tensor, hr_msi: Tensor, limit: int) -> Cut:
     """
     (bands, h, w), msi_bands = lr_hsi.shape, len(hr_msi)
     ratio = hr_msi.shape[2] // w
-    room, each = limit - resident(), taken(bands, ratio)
+    held_now, each = math.ceil(resident() / ROUND) * ROUND, taken(bands, ratio)
+    room = limit - held_now
     if each * h * w <= room:
         return Cut("whole", max(h, w))
     if streams(model):
         fixed, of_window, exact = held(model, bands, msi_bands, h, w, ratio)
-        side = int(max(0.0, (room - fixed) / of_window) ** 0.5)
+        side = _side((room - fixed) / of_window)
         if side >= LEAST:
-            return Cut("exact", min(side, LARGEST)) if exact else Cut("blended", side, max(2, side // OVERLAP))
+            return Cut("exact", min(side, LARGEST)) if exact else Cut("blended", side, max(2, min(OVERLAP, side // 4)))
     else:
-        seen = network_reach(model, bands, msi_bands, ratio, partial(fuse, model))
+        seen = network_reach(model, bands, msi_bands, ratio)
         if seen is not None:
-            side = int((room / each) ** 0.5) - 2 * seen.margin
+            side = _side(room / each) - 2 * seen.margin
             if side >= max(seen.stride, LEAST):
                 return Cut("exact", min(side, LARGEST), 0, seen.margin, seen.stride)
-    side = int(max(0.0, room / each) ** 0.5)
+    side = _side(room / each)
     if side < LEAST:
-        least = (resident() + each * LEAST**2) / 1e9 + 0.01
+        least = (held_now + each * LEAST**2) / 1e9 + 0.01
         raise MethodError(f"--memory: {limit / 1e9:.2f} GB hold no window of {LEAST} x {LEAST} LR pixels of {bands} bands "
-                          f"beside the {resident() / 1e9:.2f} GB that are taken; give {least:.2f}GB or more")
-    return Cut("blended", side, max(2, side // OVERLAP))
+                          f"beside the {held_now / 1e9:.2f} GB that are taken; give {least:.2f}GB or more")
+    return Cut("blended", side, max(2, min(OVERLAP, side // 4)))
+
+
+def _side(pixels: float) -> int:
+    """Of the largest square window of so many LR pixels."""
+    side = int(max(0.0, pixels) ** 0.5)
+    return side - side % STEP
 
 
 class Estimate:
@@ -131,11 +141,11 @@ class Estimate:
         seconds: that fusing took, all calls together.
     """
 
-    def __init__(self, place: Path, how: Cut, shape: tuple[int, int, int], ratio: int, made_of: Mapping[str, Any]) -> None:
-        """What the folder ``place`` holds of it, if it is made of the same, else nothing."""
+    def __init__(self, place: Path, how: Cut, shape: tuple[int, int, int], ratio: int, made_of: str) -> None:
+        """What the folder ``place`` holds of it, if it is made of the same (:func:`identity`), else nothing."""
         self.place, self.ratio, self.shape = place, ratio, shape
         self.temporary: Any = None
-        head = {"made_of": keys.digest(dict(made_of)), "shape": list(shape), "ratio": ratio}
+        head = {"made_of": made_of, "shape": list(shape), "ratio": ratio}
         lines = _lines(place / JOURNAL)
         kept = Cut(**lines[0]["cut"]) if lines and {**lines[0], "cut": None} == {**head, "cut": None} else None
         if kept is None or (kept.side + 2 * kept.margin > how.side + 2 * how.margin) or kept.how != how.how:
@@ -188,9 +198,30 @@ class Estimate:
                 inside.copy_(some)
         return found
 
-    def discard(self) -> None:
-        """Take its files away."""
-        shutil.rmtree(self.place, ignore_errors=True)
+    def finish(self, row: Mapping[str, Any]) -> None:
+        """Its row in the place of its windows, for :func:`finished`."""
+        made_of = _lines(self.place / JOURNAL)[0]["made_of"]
+        writing = self.place / f"{ROW}.writing"
+        writing.write_text(json.dumps({"made_of": made_of, "row": dict(row)}), encoding="utf-8")
+        os.replace(writing, self.place / ROW)
+        (self.place / JOURNAL).unlink()
+        for path in self.place.glob("*.npy"):
+            path.unlink()
+
+
+def finished(place: Path, made_of: str) -> dict[str, Any] | None:
+    """The row of an estimate that was finished by a command that was stopped later; None where there is none."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        held = json.loads((place / ROW).read_text(encoding="utf-8"))
+        if held["made_of"] == made_of:
+            return dict(held["row"])
+    return None
+
+
+def identity(model: Any, made_of: Mapping[str, Any]) -> str:
+    """A digest of what decides an estimate: ``made_of``, and the code of the method and of windows."""
+    code = source.digest(model.card.build, "methods.streamed:*", "methods.streamed_subspace:*", "methods.windows:*")
+    return keys.digest({**made_of, "code": code})
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
@@ -207,7 +238,7 @@ def _append(path: Path, line: Mapping[str, Any]) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: Mapping[str, Any], limit: int,
+def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: str, limit: int,
           say: Callable[[str], None], label: str) -> Estimate:
     """Fuse what is not done yet.
 
@@ -216,7 +247,7 @@ def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: Mapp
         lr_hsi: (bands, h, w).
         hr_msi: (msi_bands, H, W).
         place: folder of the windows.
-        made_of: what decides the estimate beside the method's code; windows made of something else are thrown away.
+        made_of: :func:`identity`; windows made of something else are thrown away.
         limit: bytes that the process may take.
         say: told how it is cut, if it is.
         label: of the progress bar.
@@ -225,9 +256,8 @@ def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: Mapp
         MethodError: the memory is too small, or the estimate is not finite.
     """
     ratio, size = hr_msi.shape[2] // lr_hsi.shape[2], lr_hsi.shape[1:]
-    code = source.digest(model.card.build, "methods.streamed:*", "methods.streamed_subspace:*", "methods.windows:*")
     how = cut(model, lr_hsi, hr_msi, limit)
-    estimate = Estimate(place, how, (len(lr_hsi), *hr_msi.shape[1:]), ratio, {**made_of, "code": code})
+    estimate = Estimate(place, how, (len(lr_hsi), *hr_msi.shape[1:]), ratio, made_of)
     count = len(estimate.windows)
     if count > 1:
         kind = {"exact": "equal to the whole", "blended": f"overlapping by {estimate.cut.overlap} LR pixels, blended"}

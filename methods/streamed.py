@@ -78,20 +78,20 @@ def streams(model: Any) -> bool:
 def held(model: Any, bands: int, msi_bands: int, h: int, w: int, ratio: int) -> tuple[int, int, bool]:
     """What :func:`streamed` takes, estimated: bytes beside windows, bytes at each LR pixel of a window, ``exact``.
 
-    At each HR pixel it is float64 planes of the MSI and a few beside them, and coefficients in float32; of LR pixels, several
-    times the sample and the coefficients.
+    First statistics, several times the sample in float64; then at each HR pixel float64 planes of the MSI and a few beside
+    them, coefficients in float32, at each LR pixel several times these in float64; and what is taken block by block.
     """
     from methods import streamed_subspace
 
-    high, sample = h * w * ratio**2, min(h * w, SAMPLE)
-    fixed = 8 * NUMBERS + 8 * 8 * sample * bands
+    high, statistics = h * w * ratio**2, 8 * 8 * min(h * w, SAMPLE) * bands
     if isinstance(model, HySure):
-        return fixed, 8 * (10 * model.endmembers + bands) * ratio**2, False
+        return 8 * NUMBERS + statistics, 8 * (10 * model.endmembers + bands) * ratio**2, False
     if isinstance(model, GSA):
-        return fixed + 8 * (msi_bands + 5) * high, 2 * 4 * bands * ratio**2, True
+        return 8 * NUMBERS + max(statistics, 8 * (msi_bands + 5) * high), 2 * 4 * bands * ratio**2, True
     components, corrections = streamed_subspace.coefficients(model)
-    of_hr = 8 * (3 * msi_bands + 8) + 4 * min(components, bands) + 4 * (3 * corrections + (msi_bands if corrections else 0))
-    return fixed + of_hr * high + 8 * 6 * min(components, bands) * h * w, 2 * 4 * bands * ratio**2, True
+    components = min(components, bands)
+    held_here = (4 * components + max(8 * (2 * msi_bands + 5), 4 * (2 * corrections + 2 * msi_bands))) * high
+    return 8 * NUMBERS + max(statistics, held_here + 8 * 8 * components * h * w), 2 * 4 * bands * ratio**2, True
 
 
 def at_hr(lr: slice, ratio: int) -> slice:

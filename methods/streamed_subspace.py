@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from scipy.fft import dctn, idctn
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -108,8 +109,7 @@ class Ridge:
     def _solve(self, model: SubspaceRidge, seen: Tensor, q: Tensor, noise: float) -> None:
         """As :meth:`methods.subspace_ridge.SubspaceRidge._map`, a component at a time."""
         blur, z = self.blur, self.z
-        rows, columns = dct_matrix(z, 1), dct_matrix(z, 2)
-        spectral = blur.after(rows, columns)
+        spectral = blur.after(dct_matrix(z, 1), dct_matrix(z, 2))
         prior = power_law(z)
         self.t, inverse, gain, turn = coordinates(detail_covariance(self.low, noise, spectral, prior), seen, q)
         low = torch.einsum("kp,pxy->kxy", inverse, self.low)
@@ -121,8 +121,8 @@ class Ridge:
         self.u = torch.empty(count, *z.shape[1:])
         mean = torch.empty(known, *z.shape[1:], dtype=z.dtype)
         for k in range(known):
-            spectrum = rows @ torch.einsum("m,mxy->xy", turn[k], z) @ columns.T
-            mean[k] = rows.T @ spectrum.mul_(gain[k]).mul_(variance(k)) @ columns
+            spectrum = _dct(torch.einsum("m,mxy->xy", turn[k], z))
+            mean[k] = _inverse_dct(spectrum.mul_(gain[k]).mul_(variance(k)))
         free = spectral.diagonal(prior[None])
         passed = torch.cat([spectral.diagonal(variance(k)[None]) for k in range(known)]
                            + [free.expand(count - known, -1, -1)])
@@ -155,7 +155,7 @@ class Ridge:
         left = []
         for k in range(count):
             its = variance(k)
-            self.u[k] += (rows.T @ spectral.adjoint(x[k : k + 1]).mul_(its)[0] @ columns).float()
+            self.u[k] += _inverse_dct(spectral.adjoint(x[k : k + 1]).mul_(its)[0]).float()
             met = (its[:h, :w].square() * first / (passed[k] + white[k, k])).sum() / its.numel()
             left.append(its.mean() - met)
         self.left = torch.stack(left)
@@ -309,6 +309,15 @@ def mixed(terms: list[tuple[Tensor, Tensor]], mean: Tensor, rows: slice, columns
         image = sum(torch.einsum("bp,pxy->bxy", matrix, its[:, at].double()) for (matrix, _), its in zip(terms, images))
         found[:, at] = image + mean[..., None]
     return found
+
+
+def _dct(plane: Tensor) -> Tensor:
+    """Orthonormal DCT-II of (H, W): what :func:`methods.separable.dct_matrix` gives, by FFTs."""
+    return torch.from_numpy(dctn(plane.numpy(), norm="ortho"))
+
+
+def _inverse_dct(spectrum: Tensor) -> Tensor:
+    return torch.from_numpy(idctn(spectrum.numpy(), norm="ortho"))
 
 
 def strip(channels: int, width: int) -> int:

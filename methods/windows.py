@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 Window = tuple[slice, slice]
-OVERLAP = 4  # a window that others overlap shares one part in so many of its side with each of them
+OVERLAP = 16  # LR pixels that two blended windows share; at most a quarter of their side
 PROBE = (24, 48)  # sides in LR pixels of the images on which a network's reach is measured
 BLOCK = 8  # LR pixels of their middle that are looked from
 STRIDES = (1, 2, 4, 8)
@@ -157,13 +157,13 @@ def _cuts(call: Callable[[Tensor, Tensor], Tensor], bands: int, msi_bands: int, 
     return bool((some[:, here, here] - whole[:, there, there]).abs().max() <= CLOSE * whole.abs().max())
 
 
-def network_reach(model: Any, bands: int, msi_bands: int, ratio: int, fuse: Callable[..., Tensor]) -> Reach | None:
+def network_reach(model: Any, bands: int, msi_bands: int, ratio: int) -> Reach | None:
     """:func:`reach` of a network as it is; None for what is no network, and for one with an anchor, which sees the image."""
     if not isinstance(model, nn.Module) or getattr(model, "anchor", None) is not None:
         return None
     model.eval()
     try:
-        return reach(fuse, bands, msi_bands, ratio)
+        return reach(model, bands, msi_bands, ratio)
     except (RuntimeError, ValueError):  # such as of probes that are smaller than what it can see
         return None
 
