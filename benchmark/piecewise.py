@@ -151,8 +151,10 @@ class Estimate:
         if kept is None or (kept.side + 2 * kept.margin > how.side + 2 * how.margin) or kept.how != how.how:
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
-            _append(place / JOURNAL, {**head, "cut": how.__dict__})
-            kept, lines = how, lines[:0]
+            kept, lines = how, [{**head, "cut": how.__dict__}]
+        writing = place / f"{JOURNAL}.writing"  # whole lines alone: a call may have been killed within one
+        writing.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        os.replace(writing, place / JOURNAL)
         self.cut = kept
         self.windows = kept.windows((shape[1] // ratio, shape[2] // ratio))
         self.weights = weights(self.windows, ratio)

@@ -24,17 +24,18 @@ from benchmark.sensors import given as fields
 from datasets import SceneError
 from methods.estimation import ESTIMATORS, Responses
 from methods.responses import gaussian_psf
+from methods.streamed import part_of
 
 
 def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses:
-    """What a pair itself tells, a batch of one.
+    """What a pair itself tells, a batch of one; of more than 2^16 LR pixels, what a part of it does.
 
     Raises:
         SceneError: unknown estimator.
     """
     if estimator not in ESTIMATORS:
         raise SceneError(f"unknown estimator '{estimator}'; choices: {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[estimator](pair.lr_hsi[None], pair.hr_msi[None], phase)
+    return ESTIMATORS[estimator](*(image[None] for image in part_of(pair.lr_hsi, pair.hr_msi)), phase)
 
 
 def given(pair: Pair, estimator: str, srf: str = "", psf: str = "", phase: int | None = None,
