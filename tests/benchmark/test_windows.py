@@ -33,7 +33,7 @@ SIZE, RATIO = (24, 20), 4
 @pytest.fixture(scope="module")
 def case():
     """Noisy images float32 (bands, h, w) and (msi_bands, H, W), PSF and SRF; a PSF that is no product of lines among them."""
-    made = make_case(height=SIZE[0] * RATIO, width=SIZE[1] * RATIO, bands=20, endmembers=5, snr_msi=35)
+    made = make_case(height=SIZE[0] * RATIO, width=SIZE[1] * RATIO, bands=20, endmembers=9, snr_msi=35)
     draw = torch.Generator().manual_seed(0)
     cube = torch.from_numpy(made["hr_hsi"]).permute(2, 0, 1).double()
     psf = torch.rand(7, 7, generator=draw, dtype=torch.float64)
@@ -41,7 +41,7 @@ def case():
     srf = torch.from_numpy(made["srf"]).double()
     low = F.conv2d(F.pad(cube[:, None], (3, 3, 3, 3), mode="reflect"), psf[None, None])[:, 0, 1::RATIO, 1::RATIO]
     high = torch.einsum("mb,bxy->mxy", srf, cube)
-    noisy = [image + 0.003 * torch.randn(image.shape, generator=draw) for image in (low, high)]
+    noisy = [image + 0.001 * torch.randn(image.shape, generator=draw) for image in (low, high)]
     return noisy[0].float(), noisy[1].float(), {"psf": psf.float(), "srf": srf.float(), "phase": 1}
 
 
