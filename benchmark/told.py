@@ -35,7 +35,8 @@ def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses
     """
     if estimator not in ESTIMATORS:
         raise SceneError(f"unknown estimator '{estimator}'; choices: {', '.join(ESTIMATORS)}")
-    return ESTIMATORS[estimator](*(image[None] for image in part_of(pair.lr_hsi, pair.hr_msi)), phase)
+    lr_hsi, hr_msi = part_of(pair.lr_hsi, pair.hr_msi)
+    return ESTIMATORS[estimator](lr_hsi[None], hr_msi[None], phase)
 
 
 def given(pair: Pair, estimator: str, srf: str = "", psf: str = "", phase: int | None = None,
