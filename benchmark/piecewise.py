@@ -266,13 +266,15 @@ def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: str,
         say(f"{label}: in {count} windows of {estimate.cut.side} LR pixels, {kind[estimate.cut.how]}"
             + (f"; {len(estimate.done)} are done" if estimate.done else ""))
     left = [number for number in range(count) if number not in estimate.done]
-    parts = None
-    done = count - len(left)
+    parts, before, done = None, 0.0, count - len(left)
+    if count > 1 and left and streams(model):
+        say(f"{label}: first what is global, of the whole image")
+        start = time.perf_counter()
+        parts = streamed(model, lr_hsi, hr_msi)
+        before = time.perf_counter() - start
     for number in tqdm(left, desc=label, unit="window", initial=done, total=count, disable=count == 1, leave=False):
         window, start = estimate.windows[number], time.perf_counter()
-        if count > 1 and streams(model):
-            parts = parts or streamed(model, lr_hsi, hr_msi)
-            assert parts is not None
+        if parts is not None:
             image = parts.window(*window)
         else:
             wide, inner = with_margin(window, size, estimate.cut.margin)
@@ -281,7 +283,8 @@ def fused(model: Any, lr_hsi: Tensor, hr_msi: Tensor, place: Path, made_of: str,
             image = image[(slice(None), *(at_hr(at, ratio) for at in inner))]
         if not torch.isfinite(image).all():
             raise MethodError("its estimate is not finite")
-        estimate.put(number, image, time.perf_counter() - start)
+        estimate.put(number, image, before + time.perf_counter() - start)
+        before = 0.0
         del image
         _trim()
     return estimate
