@@ -106,6 +106,10 @@ def arguments() -> argparse.ArgumentParser:
     own.add_argument("--methods", nargs="+", metavar="METHOD",
                      help=f"untrained, or with weights=FILE (default: {' '.join(FUSED_BY)}, and subspace-net "
                           "where it comes with weights)")
+    own.add_argument("--memory", metavar="SIZE",
+                     help="that the process may take, such as 4GB; both images must fit into it, estimates need not: methods "
+                          "then run window by window (default: most of what is available). Windows lie beside the results "
+                          "until an estimate is whole, so that a call that was stopped goes on when it is given again")
     trained.add_argument("--methods", nargs="+", metavar="METHOD", help=f"that are trained (default: {' '.join(TRAINED)})")
     trained.add_argument("--seed", type=int, default=0, metavar="SEED", help="of training")
     add_budget(trained)
@@ -288,12 +292,15 @@ def fuse_own(args: argparse.Namespace) -> int:
 
     def say(row: dict[str, Any]) -> None:
         figures = "  ".join(f"{key} {value:.4g}" for key, value in row.items() if isinstance(value, float))
+        figures += f"  windows {row['windows']}" if row.get("windows", "1") != "1" else ""
         print(f"{row['method']:20} {figures}" if row["status"] == "ok" else f"{row['method']:20} failed: {row['reason']}",
               file=sys.stdout if row["status"] == "ok" else sys.stderr, flush=True)
 
-    fused = ((row | {"trust": trust if row["told"] else ""}, image) for row, image in fuse_pair(pair, names, told, source))
+    kind = args.format or ("tif" if pair.georeferenced else "npz")
+    fused = ((row | ({"trust": trust if row["told"] else ""} if image is not None else {}), image) for row, image in
+             fuse_pair(pair, names, told, source, out, args.memory, {**record, "format": kind}))
     claim(out, record)
-    made = deliver(pair, fused, out, args.format or ("tif" if pair.georeferenced else "npz"), say)
+    made = deliver(pair, fused, out, kind, say)
     print(out / "pair.png")
     return int(any(row["status"] != "ok" for row in made))
 

@@ -12,9 +12,11 @@ import hashlib
 import json
 import os
 import re
-import tempfile
+import shutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +26,12 @@ import torch
 from affine import Affine
 from matplotlib.figure import Figure
 from rasterio.errors import NotGeoreferencedWarning
-from torch import Tensor
+from rasterio.windows import Window
 
 from benchmark import store
-from benchmark.pair import Pair, place_of
+from benchmark.no_reference import Image
+from benchmark.pair import Pair, hidden, place_of
+from benchmark.piecewise import Estimate
 from benchmark.rows import write as write_rows
 from benchmark.studies import STUDIES
 from benchmark.told import margin_of
@@ -40,6 +44,9 @@ FORMATS = {"tif": ".tif", "envi": ".dat", "npz": ".npz"}
 NODATA = -9999.0  # of GeoTIFF and ENVI; NaN in .npz
 RGB_NM = (650.0, 550.0, 450.0)
 RECORD = "pair.json"
+STRIP = 2**24  # numbers that are written at a time
+CACHE = 64  # MB that GDAL keeps of a file
+DRAWN = 1024  # pixels: of larger images every second, third, ... is drawn
 
 
 def made_of(hsi: str, msi: str, **options: Any) -> dict[str, Any]:
@@ -105,7 +112,7 @@ def claim(out: Path, record: Mapping[str, Any]) -> None:
         store.write_text(out / RECORD, json.dumps(record, indent=1) + "\n")
 
 
-def deliver(pair: Pair, fused: Iterable[tuple[dict[str, Any], Tensor | None]], out: Path, kind: str,
+def deliver(pair: Pair, fused: Iterable[tuple[dict[str, Any], Estimate | None]], out: Path, kind: str,
             say: Callable[[dict[str, Any]], None]) -> list[dict[str, Any]]:
     """Write each estimate as it comes, its row into ``rows.csv``, in the place of an earlier one; at last a picture of all.
 
@@ -123,13 +130,17 @@ def deliver(pair: Pair, fused: Iterable[tuple[dict[str, Any], Tensor | None]], o
     rows = _earlier(out)
     for row, image in fused:
         with store.writing(out, "--out"):
-            row["file"] = write_cube(pair, image, out, row["method"], kind) if image is not None else ""
+            row["file"] = write_cube(pair, image, out, row["method"], kind) if image is not None else row.get("file", "")
             rows = [each for each in rows if each["method"] != row["method"]] + [row]
             keys = list(dict.fromkeys(key for each in sorted(rows, key=lambda each: each["status"] != "ok") for key in each))
             write_rows(out / "rows.csv", [{key: each.get(key, "") for key in keys} for each in rows])
+        if image is not None:
+            image.finish(row)
         made.append(row)
         say(row)
     with store.writing(out, "--out"):
+        for each in made:
+            shutil.rmtree(hidden(out, each["method"]), ignore_errors=True)
         picture(pair, [row for row in rows if row["status"] == "ok"], out)
     return made
 
@@ -152,8 +163,8 @@ def file_stem(method: str) -> str:
     return plain if plain == method else f"{plain[:80]}-{hashlib.sha256(method.encode()).hexdigest()[:6]}"
 
 
-def write_cube(pair: Pair, image: Tensor, out: Path, method: str, kind: str) -> str:
-    """An estimate in native values, no data where the pair has none; moved into place when complete.
+def write_cube(pair: Pair, image: Image, out: Path, method: str, kind: str) -> str:
+    """An estimate in native values, no data where the pair has none, some rows at a time; moved into place when complete.
 
     Args:
         pair: the images.
@@ -166,31 +177,50 @@ def write_cube(pair: Pair, image: Tensor, out: Path, method: str, kind: str) -> 
         The name of the file that programs open; of ENVI that of the values, ``.hdr`` lies beside it.
     """
     name = file_stem(method) + FORMATS[kind]
-    fill = np.float32(np.nan if kind == "npz" else NODATA)
-    values = (image.float() * pair.hsi_max).numpy()
-    if pair.valid is not None:
-        values = np.where(pair.valid.numpy(), values, fill)
     out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as place:
-        path = Path(place) / name
-        if kind == "npz":
-            np.savez(path, cube=np.moveaxis(values, 0, -1), wavelength_nm=pair.wavelengths)
-        else:
-            _raster(path, values, pair, method, kind)
-        for each in sorted(Path(place).iterdir()):
+    place = out / f".writing-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    shutil.rmtree(place, ignore_errors=True)  # of a call that was killed
+    place.mkdir()
+    try:
+        (_npz if kind == "npz" else partial(_raster, method=method, kind=kind))(place / name, image, pair)
+        for each in sorted(place.iterdir()):
             os.replace(each, out / each.name)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     return name
 
 
-def _raster(path: Path, values: np.ndarray, pair: Pair, method: str, kind: str) -> None:
+def _strips(image: Image, pair: Pair, fill: float) -> Iterator[tuple[int, np.ndarray]]:
+    """First row and values (bands, n, W) of some rows at a time."""
+    bands, height, width = image.shape
+    size = max(1, STRIP // (bands * width))
+    for top in range(0, height, size):
+        at = slice(top, min(height, top + size))
+        values = (image[:, at].float() * pair.hsi_max).numpy()
+        yield top, values if pair.valid is None else np.where(pair.valid[at].numpy(), values, np.float32(fill))
+
+
+def _npz(path: Path, image: Image, pair: Pair) -> None:
+    """As :func:`numpy.savez` writes it: cube (H, W, bands) and wavelength_nm (bands,)."""
+    bands, height, width = image.shape
+    words = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": (height, width, bands)}
+    with zipfile.ZipFile(path, "w", allowZip64=True) as held:
+        with held.open("cube.npy", "w", force_zip64=True) as file:
+            np.lib.format.write_array_header_1_0(file, words)
+            for _, values in _strips(image, pair, np.nan):
+                file.write(np.moveaxis(values, 0, -1).tobytes())
+        with held.open("wavelength_nm.npy", "w") as file:
+            np.lib.format.write_array(file, np.asarray(pair.wavelengths))
+
+
+def _raster(path: Path, image: Image, pair: Pair, method: str, kind: str) -> None:
     lie: dict[str, Any] = {"transform": pair.transform or Affine.identity(), "crs": pair.crs}
     more = {"driver": "ENVI", "interleave": "bsq"} if kind == "envi" else {"driver": "GTiff", "interleave": "band",
                                                                            "bigtiff": "if_safer"}
     lie |= {"nodata": NODATA} if pair.valid is not None else {}
-    size = {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    size = {"count": image.shape[0], "height": image.shape[1], "width": image.shape[2]}
     with warnings.catch_warnings(action="ignore", category=NotGeoreferencedWarning), \
-            rasterio.open(path, "w", **size, dtype="float32", **more, **lie) as dataset:
-        dataset.write(values)
+            rasterio.Env(GDAL_CACHEMAX=CACHE), rasterio.open(path, "w", **size, dtype="float32", **more, **lie) as dataset:
         dataset.update_tags(method=method, pair=pair.name)
         nm = [f"{each:.10g}" for each in pair.wavelengths]
         for band, word in enumerate(nm, 1):
@@ -200,15 +230,22 @@ def _raster(path: Path, values: np.ndarray, pair: Pair, method: str, kind: str) 
                 dataset.update_tags(band, ns="IMAGERY", CENTRAL_WAVELENGTH_UM=f"{float(word) / 1000:.10g}")
         if nm and kind == "envi":
             dataset.update_tags(ns="ENVI", wavelength="{" + ", ".join(nm) + "}", wavelength_units="Nanometers")
+        for top, values in _strips(image, pair, NODATA):
+            dataset.write(values, window=Window(0, top, values.shape[2], values.shape[1]))
 
 
-def _shown(path: Path, bands: list[int]) -> np.ndarray:
-    """Some bands (0-based) of a file of :func:`write_cube`, NaN where there are no data."""
+def _shown(path: Path, bands: list[int], step: int) -> np.ndarray:
+    """Some bands (0-based) of a file of :func:`write_cube`, of every ``step``-th pixel; NaN where there are no data."""
     if path.suffix == ".npz":
-        with np.load(path) as held:
-            return np.moveaxis(held["cube"][..., bands], -1, 0)
-    with opened(path, "ENVI" if path.suffix == FORMATS["envi"] else "GTiff") as dataset:
-        return dataset.read([band + 1 for band in bands], masked=True).filled(np.nan)
+        with zipfile.ZipFile(path) as held, held.open("cube.npy") as file:
+            np.lib.format.read_magic(file)
+            (height, width, count), _, dtype = np.lib.format.read_array_header_1_0(file)
+            size = width * count * dtype.itemsize
+            lines = (np.frombuffer(file.read(size), dtype).reshape(width, count)[::step, bands] for _ in range(height))
+            return np.stack([line for row, line in enumerate(lines) if row % step == 0], 1).transpose(2, 1, 0)
+    with rasterio.Env(GDAL_CACHEMAX=CACHE), opened(path, "ENVI" if path.suffix == FORMATS["envi"] else "GTiff") as dataset:
+        shown = [dataset.read(band + 1, masked=True)[::step, ::step].filled(np.nan) for band in bands]
+        return np.stack(shown)
 
 
 # -------------------------------------------------------------------------------------------------------------- pictures
@@ -220,17 +257,18 @@ def picture(pair: Pair, rows: list[dict[str, Any]], out: Path) -> None:
         round(share * (len(pair.lr_hsi) - 1)) for share in (0.8, 0.5, 0.2)]
     limits = torch.stack([torch.quantile(pair.lr_hsi[band].flatten()[: 2**24], torch.tensor([0.01, 0.99])) for band in bands])
     low, high = limits[:, 0, None, None].numpy(), limits[:, 1, None, None].numpy()
+    step = max(1, max(pair.hr_msi.shape[1:]) // DRAWN)
 
     def colours(image: np.ndarray) -> np.ndarray:
         return np.moveaxis(np.nan_to_num(((image - low) / np.maximum(high - low, 1e-12)).clip(0, 1)), 0, -1)
 
-    grey = pair.hr_msi.mean(0)
+    grey = pair.hr_msi[:, ::step, ::step].mean(0)
     bright = float(np.quantile(grey.numpy(), 0.99))
     shown = [("LR-HSI\n" + "x".join(map(str, pair.lr_hsi.shape[1:])) + " pixels", colours(pair.lr_hsi[bands].numpy())),
              (f"HR-MSI\nmean of its {len(pair.hr_msi)} bands", (grey / bright).clamp(0, 1).numpy())]
-    shown += [("HSI as measured\n", colours(pair.measured[bands].numpy()))] if pair.measured is not None else []
+    shown += [("HSI as measured\n", colours(pair.measured[bands, ::step, ::step].numpy()))] if pair.measured is not None else []
     shown += [(f"{row['method']}\nQNR {float(row['qnr']):.3f}, {float(row['seconds']):.2g} s",
-               colours(_shown(out / row["file"], bands) / pair.hsi_max)) for row in rows if (out / row["file"]).is_file()]
+               colours(_shown(out / row["file"], bands, step) / pair.hsi_max)) for row in rows if (out / row["file"]).is_file()]
     columns = min(4, len(shown))
     lines = -(-len(shown) // columns)
     figure = Figure(figsize=(2.6 * columns, 3.0 * lines), layout="constrained")

@@ -45,6 +45,12 @@ def peak_memory_mb(call: Callable[[], Any], device: torch.device) -> float:
     return (_resident_bytes("VmHWM") - before_bytes) / 1e6
 
 
+def resident() -> float:
+    """Bytes of memory that the process holds; 0 where the system does not tell."""
+    held = _resident_bytes("VmRSS")
+    return 0.0 if math.isnan(held) else held
+
+
 def _resident_bytes(field: str) -> float:
     """A memory field of /proc/self/status in bytes; NaN where there is none."""
     try:

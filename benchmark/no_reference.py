@@ -2,9 +2,14 @@
 
 An estimate that is right, seen by the two sensors, gives the two images back (consistency), and keeps the relations
 between bands and between images (QNR). Neither proves it right: upsampled noise is consistent, too.
+
+All figures are means over pixels or windows, so that an estimate is read once, some rows at a time.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +17,98 @@ from torch import Tensor
 from benchmark import metrics
 from methods.estimation import estimate_srf
 from methods.responses import gaussian_decimate
+from methods.streamed import part_of
 
 WINDOW = 8  # side in LR pixels of the windows of QNR
+FRAME = 2  # LR rows around a strip, so that decimation sees what it sees in the whole image
 
 
-def judge(estimate: Tensor, lr_hsi: Tensor, hr_msi: Tensor) -> dict[str, float]:
+class Image(Protocol):
+    """(bands, H, W): a tensor, or what lies on a disk and is read by rows, ``image[:, 64:128]``."""
+
+    @property
+    def shape(self) -> torch.Size | tuple[int, ...]: ...  # noqa: D102
+
+    def __getitem__(self, place: tuple[slice, slice], /) -> Tensor: ...
+
+
+class Judge:
+    """What a pair says of every estimate of it: computed once."""
+
+    def __init__(self, lr_hsi: Tensor, hr_msi: Tensor) -> None:
+        """A judge of estimates of one pair.
+
+        Args:
+            lr_hsi: (bands, h, w), what they are made from.
+            hr_msi: (msi_bands, H, W).
+        """
+        self.lr_hsi, self.hr_msi = lr_hsi, hr_msi
+        self.ratio = hr_msi.shape[-1] // lr_hsi.shape[-1]
+        self.lr_msi = torch.cat([gaussian_decimate(band[None, None], self.ratio)[0] for band in hr_msi])
+        self.srf, self.offset = (found[0] for found in estimate_srf(*(each[None] for each in part_of(lr_hsi, hr_msi))))
+        self.owner = torch.corrcoef(torch.cat([lr_hsi, self.lr_msi]).flatten(1))[: len(lr_hsi), len(lr_hsi) :].nan_to_num(
+            -1).argmax(1)
+        pairs = [(similarity(low, low), similarity(low, msi)) for low, msi in
+                 ((_windows(lr_hsi[:, at], WINDOW), _windows(self.lr_msi[:, at], WINDOW)) for at in self._filled())]
+        self.low, self.low_msi = (sum(each) / len(pairs) for each in zip(*pairs))
+
+    def _filled(self) -> Iterator[slice]:
+        """LR rows that windows fill, one row of windows at a time."""
+        h = self.lr_hsi.shape[1]
+        side = min(WINDOW, h)
+        yield from (slice(top, top + side) for top in range(0, h - side + 1, side))
+
+    def __call__(self, estimate: Image, measured: Tensor | None = None) -> dict[str, float]:
+        """The figures of :func:`judge`, of an estimate that is read once.
+
+        Args:
+            estimate: (bands, H, W).
+            measured: (bands, H, W), the image itself where it is there; then also ``psnr_db`` and ``sam_deg``.
+        """
+        h, ratio, bands = self.lr_hsi.shape[1], self.ratio, len(self.lr_hsi)
+        side = min(WINDOW, h)
+        total = dict.fromkeys(("back", "angle", "seen", "msi", "own", "true", "true_angle", "fused"), torch.zeros(1).double())
+        count = 0
+        for top in range(0, h, side):
+            at = slice(top, min(top + side, h))
+            high = slice(at.start * ratio, at.stop * ratio)
+            wide = slice(max(0, at.start - FRAME), min(h, at.stop + FRAME))
+            image = estimate[:, wide.start * ratio : wide.stop * ratio]
+            back = torch.cat([gaussian_decimate(some[None], ratio)[0] for some in image.split(16)])
+            back = back[:, at.start - wide.start : at.stop - wide.start]
+            image = image[:, (at.start - wide.start) * ratio : (at.stop - wide.start) * ratio]
+            low, msi, rows = self.lr_hsi[:, at], self.hr_msi[:, high], at.stop - at.start
+            seen = self.offset[:, None, None].expand(msi.shape).clone()
+            for weight, band in zip(self.srf.T, image):
+                seen += weight[:, None, None] * band.double()
+            parts = {"back": metrics.band_errors(back, low).mse * rows, "angle": metrics.sam(back, low) * rows,
+                     "seen": metrics.band_errors(seen, msi.double()).mse * rows}
+            if measured is not None:
+                parts |= {"true": metrics.band_errors(image, measured[:, high]).mse * rows,
+                          "true_angle": metrics.sam(image, measured[:, high]) * rows}
+            if rows == side:
+                fused, windows = _windows(image, WINDOW * ratio), _windows(low, WINDOW)
+                parts |= {"fused": similarity(fused, fused), "msi": similarity(fused, _windows(msi, WINDOW * ratio)),
+                          "own": similarity(_windows(back, WINDOW), windows).diagonal()}
+                count += 1
+            total |= {key: total[key] + value for key, value in parts.items()}
+        d_lambda = spectral_distortion(total["fused"] / count, self.low)
+        d_s = (total["msi"] / count - self.low_msi)[torch.arange(bands), self.owner].abs().mean().item()
+        d_lambda_k = 1 - (total["own"] / count).mean().item()
+        found = {
+            "lr_rmse": (total["back"] / h).mean().sqrt().item(), "lr_sam_deg": (total["angle"] / h).mean().item(),
+            "msi_rmse": (total["seen"] / h).mean().sqrt().item(),
+            "d_lambda": d_lambda, "d_s": d_s, "qnr": (1 - d_lambda) * (1 - d_s),
+            "d_lambda_k": d_lambda_k, "hqnr": (1 - d_lambda_k) * (1 - d_s),
+        }
+        if measured is not None:
+            errors = metrics.BandErrors(total["true"] / h, measured.amax((1, 2)).double(), measured.double().mean((1, 2)))
+            found |= {"psnr_db": metrics.psnr(measured, measured, errors=errors).item(),
+                      "sam_deg": (total["true_angle"] / h).mean().item()}
+        return found
+
+
+def judge(estimate: Image, lr_hsi: Tensor, hr_msi: Tensor) -> dict[str, float]:
     """Figures that need no reference.
 
     Args:
@@ -26,42 +118,19 @@ def judge(estimate: Tensor, lr_hsi: Tensor, hr_msi: Tensor) -> dict[str, float]:
 
     Returns:
         ``lr_rmse`` and ``lr_sam_deg``: the decimated estimate against the LR-HSI; ``msi_rmse``: seen through responses
-        estimated from the pair, against the HR-MSI; ``d_lambda``, ``d_s``, ``qnr``: Alparone et al., PE&RS 74(2):193-200,
-        2008, the MSI band that correlates best with each HSI band in the place of the panchromatic image; ``hqnr``: Aiazzi et
-        al., Proc. SPIE 8892, 2013, which takes ``d_lambda_k`` in the place of ``d_lambda``, the spectral distortion of Khan et
-        al., IEEE TGRS 47(11):3880-3891, 2009: the decimated estimate against the LR-HSI, here band by band, not by Q2n.
+        estimated from the pair (above 2^16 LR pixels, from a part of it), against the HR-MSI; ``d_lambda``, ``d_s``, ``qnr``:
+        Alparone et al., PE&RS 74(2):193-200, 2008, the MSI band that correlates best with each HSI band in the place of the
+        panchromatic image; ``hqnr``: Aiazzi et al., Proc. SPIE 8892, 2013, which takes ``d_lambda_k`` in the place of
+        ``d_lambda``, the spectral distortion of Khan et al., IEEE TGRS 47(11):3880-3891, 2009: the decimated estimate against
+        the LR-HSI, here band by band, not by Q2n.
     """
-    ratio = hr_msi.shape[-1] // lr_hsi.shape[-1]
-    back, lr_msi = gaussian_decimate(estimate[None], ratio)[0], gaussian_decimate(hr_msi[None], ratio)[0]
-    srf, offset = (found[0] for found in estimate_srf(lr_hsi[None], hr_msi[None]))
-    seen = torch.einsum("mb,bhw->mhw", srf, estimate.double()) + offset[:, None, None]
-    d_lambda = spectral_distortion(estimate, lr_hsi, ratio)
-    d_lambda_k = 1 - similarity(_windows(back, WINDOW), _windows(lr_hsi, WINDOW)).diagonal().mean().item()
-    d_s = spatial_distortion(estimate, lr_hsi, hr_msi, lr_msi)
-    return {
-        "lr_rmse": metrics.rmse(back, lr_hsi).item(), "lr_sam_deg": metrics.sam(back, lr_hsi).item(),
-        "msi_rmse": metrics.rmse(seen, hr_msi).item(),
-        "d_lambda": d_lambda, "d_s": d_s, "qnr": (1 - d_lambda) * (1 - d_s),
-        "d_lambda_k": d_lambda_k, "hqnr": (1 - d_lambda_k) * (1 - d_s),
-    }
+    return Judge(lr_hsi, hr_msi)(estimate)
 
 
-def spectral_distortion(estimate: Tensor, lr_hsi: Tensor, ratio: int) -> float:
-    """How much the similarity of each two bands has changed between the scales: mean over pairs of bands."""
-    fused, low = _windows(estimate, WINDOW * ratio), _windows(lr_hsi, WINDOW)
-    change = (similarity(fused, fused) - similarity(low, low)).abs()
-    bands = len(estimate)
-    return (change.sum() / (bands * (bands - 1))).item()  # a band equals itself: no change on the diagonal
-
-
-def spatial_distortion(estimate: Tensor, lr_hsi: Tensor, hr_msi: Tensor, lr_msi: Tensor) -> float:
-    """How much the similarity of each band to its MSI band has changed between the scales: mean over bands."""
-    ratio = hr_msi.shape[-1] // lr_hsi.shape[-1]
-    low = similarity(_windows(lr_hsi, WINDOW), _windows(lr_msi, WINDOW))
-    fused = similarity(_windows(estimate, WINDOW * ratio), _windows(hr_msi, WINDOW * ratio))
-    bands = len(estimate)
-    owner = torch.corrcoef(torch.cat([lr_hsi, lr_msi]).flatten(1))[:bands, bands:].nan_to_num(-1).argmax(1)
-    return (fused - low)[torch.arange(bands), owner].abs().mean().item()
+def spectral_distortion(fused: Tensor, low: Tensor) -> float:
+    """How much the similarity (bands, bands) of each two bands has changed between the scales: mean over pairs of bands."""
+    bands = len(fused)
+    return ((fused - low).abs().sum() / (bands * (bands - 1))).item()  # a band equals itself: no change on the diagonal
 
 
 def similarity(x: Tensor, y: Tensor) -> Tensor:

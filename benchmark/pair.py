@@ -9,8 +9,11 @@ How results are written says :mod:`benchmark.deliver`, what methods are told of 
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,20 +26,22 @@ from rasterio.crs import CRS
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 
-from benchmark import metrics
+from benchmark import piecewise
 from benchmark.footprint import Place, onto_grid, same_place
 from benchmark.gaps import filled_together, largest_rectangle
-from benchmark.machine import code_version, timed
-from benchmark.no_reference import judge
+from benchmark.machine import code_version
+from benchmark.no_reference import Judge
+from benchmark.piecewise import Estimate
 from datasets import SceneError
 from datasets.io import READERS, georeference, read_native, tell
 from datasets.scene import filled
-from methods import card, create, fuse, weights
+from methods import card, create, weights
 from methods.estimation import Responses, estimate_srf
-from methods.registry import MethodError, split_label
+from methods.registry import split_label
 from methods.registry import tell as tell_network
 from methods.registry import told as told_by_card
 from methods.responses import Told, gaussian_decimate
+from methods.streamed import part_of
 
 
 @dataclass(frozen=True)
@@ -198,12 +203,14 @@ def misregistration(pair: Pair) -> tuple[float, float]:
     """How far the HR-MSI lies from the LR-HSI, (rows, columns) in LR pixels, to a twentieth.
 
     Both are made one image at LR: the mean MSI band, and the LR-HSI seen through responses estimated from the pair. Their
-    phase correlation is that of Guizar-Sicairos et al., Optics Letters 33(2):156-158, 2008, as scikit-image has it.
+    phase correlation is that of Guizar-Sicairos et al., Optics Letters 33(2):156-158, 2008, as scikit-image has it. Above
+    2^16 LR pixels that is the shift of one part of so many (:func:`methods.streamed.part_of`).
     """
     pair = whole(pair)
-    srf, _ = (found[0] for found in estimate_srf(pair.lr_hsi[None], pair.hr_msi[None]))
-    low = gaussian_decimate(pair.hr_msi[None].double(), pair.ratio)[0].mean(0)
-    seen = torch.einsum("b,bhw->hw", srf.mean(0), pair.lr_hsi.double())
+    lr_hsi, hr_msi = part_of(pair.lr_hsi, pair.hr_msi)
+    srf, _ = (found[0] for found in estimate_srf(lr_hsi[None], hr_msi[None]))
+    low = gaussian_decimate(hr_msi[None].double(), pair.ratio)[0].mean(0)
+    seen = torch.einsum("b,bhw->hw", srf.mean(0), lr_hsi.double())
     window = torch.hann_window(low.shape[0] + 2)[1:-1, None].double() * torch.hann_window(low.shape[1] + 2)[1:-1].double()
     one, other = (((image - image.mean()) * window).numpy() for image in (seen, low))
     shift, _, _ = phase_cross_correlation(one, other, upsample_factor=20, normalization=None)
@@ -234,52 +241,83 @@ def needs_told(methods: Sequence[str]) -> list[str]:
     return [name for name in methods if told_by_card(name) == "known"]
 
 
-def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None,
-              source: str = "") -> Iterator[tuple[dict[str, Any], Tensor | None]]:
-    """One row and the estimate (bands, H, W) of each method, as they come; None of one that failed, whose row says why.
+def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None, source: str = "", out: Path | None = None,
+              memory: str | None = None, made_of: Mapping[str, Any] | None = None) -> Iterator[
+                  tuple[dict[str, Any], Estimate | None]]:
+    """One row and the estimate (bands, H, W) of each method, as they come.
+
+    The estimate is None of a method that failed, whose row says why, and of one that an earlier call has finished: its row is.
 
     Args:
         pair: the images.
         methods: registry names of methods that need no training, or variants of them.
         told: for the methods that take it.
         source: of what is told, in words.
+        out: folder in which the windows of estimates lie until their reader finishes them, hidden, so that another call goes on
+            from those that are done; None: a temporary one.
+        memory: that the process may take, as :func:`benchmark.piecewise.memory` reads it.
+        made_of: which files the pair is read from, and how.
 
     Raises:
-        SceneError, MethodError: names, arguments or weights that do not fit; before the first one fuses.
+        SceneError, MethodError: names, arguments, weights or sizes that do not fit; before the first one fuses.
     """
     check_names(methods)
+    piecewise.memory(memory)
     responses = _told(told)
     build: Callable[[str], Any] = partial(create, bands=len(pair.lr_hsi), msi_bands=len(pair.hr_msi), ratio=pair.ratio,
                                           **(responses._asdict() if responses else {}))
     for name in methods:
         build(name)  # arguments and weights that do not fit are refused here
-    return _fused(pair, methods, build, told, source)
+    return _fused(pair, methods, build, told, source, out, memory, made_of or {})
 
 
 def _told(found: Responses | None) -> Told | None:
     return Told(found.psf[0].float(), found.srf[0].float(), found.phase) if found else None
 
 
-def _fused(pair: Pair, methods: Sequence[str], build: Callable[[str], Any], told: Responses | None,
-           source: str) -> Iterator[tuple[dict[str, Any], Tensor | None]]:
+def _fused(pair: Pair, methods: Sequence[str], build: Callable[[str], Any], told: Responses | None, source: str,
+           out: Path | None, memory: str | None,
+           made_of: Mapping[str, Any]) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
+    judge = None
     for name in methods:
         known = told is not None and told_by_card(name) == "known"
         row = {"method": name, "pair": pair.name, "ratio": pair.ratio, "status": "ok", "reason": "", "told": ""}
+        temporary = tempfile.TemporaryDirectory() if out is None else None
+        place = hidden(Path(temporary.name) if temporary else out or Path(), name)
         try:
             model = build(name)
             if told and hasattr(model, "told"):
                 tell_network(model, _told(told))
                 known = True
             z = pair.hr_msi - told.offset[0, :, None, None].float() if told and known else pair.hr_msi
-            image, seconds = timed(partial(fuse, model, pair.lr_hsi[None].clone(), z[None].clone()))
-            if not torch.isfinite(image).all():
-                raise MethodError("its estimate is not finite")
-            figures = judge(image[0], pair.lr_hsi, pair.hr_msi)
-            if pair.measured is not None:
-                figures |= {"psnr_db": metrics.psnr(image[0], pair.measured).item(),
-                            "sam_deg": metrics.sam(image[0], pair.measured).item()}
+            made = piecewise.identity(model, {"pair": made_of, "method": name, "weights": _checksum(name),
+                                              "told": _numbers(told) if known else []})
+            if (done := piecewise.finished(place, made)) and out and (out / done["file"]).is_file():
+                tell(f"{name}: done before this command was stopped")
+                yield done, None
+                continue
+            estimate = piecewise.fused(model, pair.lr_hsi, z, place, made, piecewise.memory(memory), tell, name)
+            estimate.temporary = temporary  # which goes with the last who reads
+            judge = judge or Judge(pair.lr_hsi, pair.hr_msi)
+            figures = judge(estimate, pair.measured)
         except Exception as error:  # whatever a method raises is its own failure, kept in its row
             reason = " ".join(f"{type(error).__name__}: {error}".split())
+            shutil.rmtree(place, ignore_errors=True)
             yield row | {"status": "failed", "reason": reason} | code_version(), None
             continue
-        yield row | {"told": source if known else ""} | figures | {"seconds": seconds} | code_version(), image[0]
+        yield row | {"told": source if known else ""} | figures | {"seconds": estimate.seconds, "windows": estimate.words} \
+            | code_version(), estimate
+
+
+def hidden(out: Path, method: str) -> Path:
+    """Where the windows of an unfinished estimate lie."""
+    return out / f".unfinished-{hashlib.sha256(method.encode()).hexdigest()[:12]}"
+
+
+def _checksum(name: str) -> str:
+    word = split_label(name)[1].get("weights")
+    return weights.about(card(name).name, str(word)).sha256 if word else ""
+
+
+def _numbers(told: Responses | None) -> list[Any]:
+    return [told.srf.tolist(), told.offset.tolist(), told.psf.tolist(), told.phase] if told else []

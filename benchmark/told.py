@@ -25,10 +25,13 @@ from benchmark.sensors import given as fields
 from datasets import SceneError
 from methods.estimation import ESTIMATORS, Responses
 from methods.responses import gaussian_psf
+from methods.streamed import part_of
 
 
 def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses:
     """What a pair itself tells where both images have data (:func:`benchmark.pair.whole`), a batch of one.
+
+    Of more than 2^16 LR pixels, what a part of it does.
 
     Raises:
         SceneError: unknown estimator.
@@ -36,7 +39,8 @@ def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses
     if estimator not in ESTIMATORS:
         raise SceneError(f"unknown estimator '{estimator}'; choices: {', '.join(ESTIMATORS)}")
     pair = whole(pair)
-    return ESTIMATORS[estimator](pair.lr_hsi[None], pair.hr_msi[None], phase)
+    lr_hsi, hr_msi = part_of(pair.lr_hsi, pair.hr_msi)
+    return ESTIMATORS[estimator](lr_hsi[None], hr_msi[None], phase)
 
 
 def judged(pair: Pair, found: Responses) -> Quality:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from benchmark import rows, store
 from benchmark.engines import Here
@@ -22,6 +21,7 @@ from benchmark.execute import execute
 from benchmark.machine import code_version
 from benchmark.one_scale_down import PairStudy, Reduced, protocol_of
 from benchmark.pair import Pair, fuse_pair
+from benchmark.piecewise import Estimate
 from benchmark.plan import Job, plan
 from benchmark.studies import SHORT
 from datasets import SceneError
@@ -61,7 +61,7 @@ def check_names(methods: Sequence[str]) -> None:
 
 def train_on(pair: Pair, methods: Sequence[str], told: Responses, source: str, root: Path, fabric: Fabric,
              budget: Mapping[str, Any], seed: int = 0, precision: str = "32-true") -> Iterator[tuple[dict[str, Any],
-                                                                                                    Tensor | None]]:
+                                                                                                    Estimate | None]]:
     """One row and the estimate of the pair by each method, as they come; None of one that failed, whose row says why.
 
     Args:
@@ -110,7 +110,7 @@ def _of(pair: Pair, told: Responses, methods: Sequence[str], data: Reduced, budg
 
 
 def _trained(pair: Pair, studies: Sequence[PairStudy], plain: PairStudy, told: Responses, source: str, root: Path,
-             fabric: Fabric) -> Iterator[tuple[dict[str, Any], Tensor | None]]:
+             fabric: Fabric) -> Iterator[tuple[dict[str, Any], Estimate | None]]:
     others = _scores(_run(plain, root, fabric), root)
     for study in studies:
         (method,) = study.methods

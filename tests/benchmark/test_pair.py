@@ -11,7 +11,7 @@ import run_benchmark
 from benchmark import deliver
 from benchmark.fidelity.cases import make_case
 from benchmark.gaps import filled_together
-from benchmark.no_reference import judge, similarity, spectral_distortion
+from benchmark.no_reference import _windows, judge, similarity, spectral_distortion
 from benchmark.pair import Pair, load_pair, whole
 from datasets import SceneError
 from methods.responses import gaussian_decimate
@@ -175,14 +175,15 @@ def test_the_truth_is_judged_better_than_a_blurred_or_a_noisy_estimate(files):
 def test_a_changed_band_relation_is_spectral_distortion():
     low = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0))
     high = low.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    assert spectral_distortion(high, low, 2) == pytest.approx(0, abs=1e-6)
+    of_low = similarity(*[_windows(low, 8)] * 2)
+    assert spectral_distortion(similarity(*[_windows(high, 16)] * 2), of_low) == pytest.approx(0, abs=1e-6)
     turned = torch.stack([high[0], high[1], high[2].flip(1)])
     plain = []
     for a, b in ((0, 2), (1, 2)):
         before = similarity(low[a].double().view(1, 1, -1), low[b].double().view(1, 1, -1)).item()
         after = similarity(turned[a].double().view(1, 1, -1), turned[b].double().view(1, 1, -1)).item()
         plain.append(abs(after - before))
-    assert spectral_distortion(turned, low, 2) == pytest.approx(sum(plain) / 3, rel=1e-5)
+    assert spectral_distortion(similarity(*[_windows(turned, 16)] * 2), of_low) == pytest.approx(sum(plain) / 3, rel=1e-5)
 
 
 def test_fuse_command(files, tmp_path, capsys):
