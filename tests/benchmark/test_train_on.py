@@ -220,7 +220,7 @@ def test_interrupted_and_resumed_it_ends_where_an_unbroken_one_does(files, tmp_p
     thread.start()
     assert run_benchmark.main(command(files, tmp_path / "broken", *words)) == 130
     thread.join()
-    assert list((tmp_path / "broken").glob("training/0/train-*/checkpoint.ckpt"))
+    assert list((tmp_path / "broken").glob("training/0/train-*/checkpoint-*.ckpt"))
     for out in ("broken", "whole"):
         assert run_benchmark.main(command(files, tmp_path / out, *words)) == 0
     one, two = (next((tmp_path / out).glob("training/0/train-*/model.safetensors")) for out in ("broken", "whole"))
