@@ -13,6 +13,7 @@ not see.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ from methods import card
 HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
 WITNESSES = 3  # or all that there are, at least two
 NOT_HERE = 3.0  # in the order of what is measured again: never
+REPEATED = "steps of training measured again: equal"  # in the evidence of a training that was
 LONGEST_EPOCH = 60.0  # seconds of a training's first epoch that are spent to show something for others
 
 
@@ -54,23 +56,24 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
             else:
                 yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
         for place, members in waiting.items():
-            others = [job for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)]
-            for job, difference, words in stood_for(members, others, root, fabric, stale):
+            others = {job.method for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)}
+            others |= trained_elsewhere(members[0], stale[members[0].key], root) if kind == "train" else set()
+            for job, difference, words in stood_for(members, sorted(others), root, fabric, stale):
                 yield marked(job, root, stale[job.key], difference, words)
 
 
-def stood_for(members: list[Job], others: list[Job], root: Path, fabric: Fabric,
+def stood_for(members: list[Job], others: list[str], root: Path, fabric: Fabric,
               stale: dict[str, set[str]]) -> Iterator[tuple[Job, float | None, str]]:
     """Jobs around which alone the code has changed: some are measured again, and show it for the others of the same place.
 
     Args:
         members: the stale ones.
-        others: those of the same place that have been measured again under the code as it is.
+        others: methods of the same place that have been measured again under the code as it is.
         root: results folder.
         fabric: device.
         stale: the parts that have changed, by key.
     """
-    seen = [(job.method, 0.0) for job in others]
+    seen = [(name, 0.0) for name in others]
     for job in sorted(members, key=lambda job: cost_of(job, root)):
         difference: float | None
         if len(seen) < WITNESSES and cost_of(job, root) < NOT_HERE:
@@ -106,6 +109,21 @@ def shown_equal(job: Job, root: Path) -> bool:
     return there.state == "done" and parts >= (HARNESS if job.kind == "score" else HARNESS - {"scoring"})
 
 
+def trained_elsewhere(job: Job, changed: set[str], root: Path) -> set[str]:
+    """Methods of trainings of other studies, on the same data and protocol, that were repeated under the code as it is."""
+    found = set()
+    for place in store.folder(root, job).parent.glob("train-*"):
+        with contextlib.suppress(store.StoreError):
+            words = store.words_of(place)
+            inputs, source = words.get("inputs", {}), words.get("source", {})
+            shown = any(REPEATED in str(each.get("evidence")) and changed <= set(each.get("parts", ()))
+                        for each in words.get("refreshed", ()))
+            same = all(inputs.get(key) == job.inputs[key] for key in ("dataset", "protocol"))
+            if shown and same and all(source.get(part) == job.source[part] for part in changed):
+                found.add(str(next(iter(inputs["methods"]))))
+    return found
+
+
 def trained_parts(job: Job, root: Path) -> set[str]:
     """``{"method"}`` where the training of a score was repeated with the method's code as it is: equal, validation included."""
     there = store.held(root, job.training) if job.training else store.Held("missing")
@@ -123,10 +141,10 @@ def cost_of(job: Job, root: Path) -> float:
     see both images and all that is told; :data:`NOT_HERE`: not measured again.
     """  # noqa: D205
     if job.kind == "train":
-        timed = any(stage.minutes is not None for stage in job.study.stages_of(job.method))
         curve = store.folder(root, job) / "train.csv"
-        seconds = NOT_HERE if timed or not curve.exists() else float(rows.read(curve)["seconds"].iloc[0])
-        return min(seconds / LONGEST_EPOCH, 1.0) * NOT_HERE
+        if any(stage.minutes is not None for stage in job.study.stages_of(job.method)) or not curve.exists():
+            return NOT_HERE
+        return min(float(rows.read(curve)["seconds"].iloc[0]) / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)
     if job.training:
         return 2 if has_weights(root, job.training) else NOT_HERE
@@ -192,7 +210,7 @@ def trained_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, s
     if len(both) != len(new):
         return None, "its first logged epoch holds other quantities"
     pairs = {f"{row.method} {row.quantity}": (row.value, row.value_old) for row in both.itertuples()}
-    return compared(pairs, f"{training.progress.step} steps of training")
+    return compared(pairs, f"{training.progress.step} {REPEATED.partition(' measured')[0]}")
 
 
 def compared(pairs: dict[str, tuple[float, float]], what: str) -> tuple[float, str]:

@@ -14,7 +14,7 @@ from affine import Affine
 from rasterio.warp import Resampling, calculate_default_transform, reproject
 
 import run_benchmark
-from benchmark import deliver, footprint, pair, sensors, told
+from benchmark import deliver, footprint, on_pairs, pair, sensors, told
 from benchmark.fidelity.cases import make_case
 from benchmark.protocol import apply_response, blur_decimate
 from datasets import SceneError
@@ -307,7 +307,7 @@ def test_what_fuses_if_nothing_is_said(files, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run_benchmark.weights, "shipped", list)
     assert fuse(hsi, msi, tmp_path / "o") == 0
     rows = pd.read_csv(tmp_path / "o" / "rows.csv")
-    assert tuple(rows["method"]) == run_benchmark.FUSED_BY and rows["told"].isna().all()
+    assert tuple(rows["method"]) == on_pairs.FUSED_BY and rows["told"].isna().all()
 
 
 def test_the_margin_of_a_psf():
