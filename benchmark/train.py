@@ -93,7 +93,7 @@ def last_words(progress: Progress) -> str:
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
-    """Hold back SIGINT and SIGTERM; the function it gives says whether one came. A second one is not held back.
+    """Hold back SIGINT and SIGTERM; the function it gives says whether one came. A second SIGINT is not held back.
 
     Processes that are forked meanwhile, the loader's workers, never see them: a signal to the whole group, as job schedulers
     and terminals send it, must not take the batches from a training that is about to write its checkpoint.
@@ -102,7 +102,8 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
     def hold(number: int, _: Any) -> None:
         came.append(number)
-        signal.signal(number, before[number])
+        if number == signal.SIGINT:  # somebody who presses the keys twice means it; SIGTERM comes from several sides
+            signal.signal(number, before[number])
 
     before: dict[int, Any] = {number: signal.signal(number, hold) for number in SIGNALS}
     _deaf.append(True)

@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 
 import run_benchmark
+from benchmark.engines import Here
 from benchmark.execute import execute
+from benchmark.flags import fabric_of
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.render import measured_words
 from benchmark.page.section import Facts, Rows, Split, sections
@@ -243,7 +245,7 @@ def test_several_sensors_and_ratios_stand_side_by_side(tmp_path):
     assert {key[1:] for key in clean(study(*words, *sensors, *ratios, "--msi-bands", "4", profile="quick"))} == {(4, 4), (8, 4)}
     both = replace(both, scenarios=(CLEAN,))
     jobs = plan(both, "cpu")
-    assert not execute([job for job in jobs if job.kind == "score"], tmp_path, run_benchmark.fabric_of(both, "cpu"))
+    assert not execute([job for job in jobs if job.kind == "score"], tmp_path, Here(tmp_path, fabric_of("32-true", "cpu")))
     rows = rows_of(both, jobs, tmp_path)
     whole, parts = sections(facts_of(both, jobs, tmp_path, rows), rows)
     assert [part.title for part in parts] == [f"synthetic / test, {sensor}, ratio {ratio}"
