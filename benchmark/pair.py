@@ -237,8 +237,13 @@ def check_names(methods: Sequence[str]) -> None:
 
 
 def needs_told(methods: Sequence[str]) -> list[str]:
-    """Those that cannot do without the sensors' responses."""
-    return [name for name in methods if told_by_card(name) == "known"]
+    """Those that cannot do without the sensors' responses, themselves or the anchor that they correct."""
+    def anchor(name: str) -> str:
+        words = split_label(name)[1]
+        held = weights.about(card(name).name, str(words["weights"])).arguments if "weights" in words else {}
+        return str(words.get("anchor") or held.get("anchor", ""))
+
+    return [name for name in methods if "known" in (told_by_card(name), anchor(name) and told_by_card(anchor(name)))]
 
 
 def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None, source: str = "", out: Path | None = None,

@@ -54,7 +54,7 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
             log(f"resumed at step {training.progress.step}, after {training.progress.seconds:.0f} s of training")
         steps, saved = training.run(), time.monotonic()
         with tqdm(desc=job.label, unit="step", mininterval=1.0, initial=training.progress.step) as bar:
-            for ended in steps:
+            while (ended := _next(steps, interrupted)) is not None:
                 bar.total = training.total and training.progress.step - training.progress.stage_step + training.total
                 bar.update()
                 if ended:
@@ -73,6 +73,23 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         os.replace(temporary, place / "model.safetensors")
         checkpoints.remove(place)
     return rows
+
+
+def _next(steps: Iterator[bool], interrupted: Callable[[], bool]) -> bool | None:
+    """The next step of a training; None at its end.
+
+    Raises:
+        KeyboardInterrupt: somebody signalled every process, the loader's workers too, and one of them was gone first: what the
+            step under way has left is not sure, and the last checkpoint stays.
+    """
+    try:
+        return next(steps, None)
+    except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            time.sleep(1.0)  # both were signalled in one moment, in any order
+            if interrupted():
+                raise KeyboardInterrupt from error
+        raise
 
 
 def abouts(job: Job) -> list[weights.About]:
@@ -95,8 +112,8 @@ def last_words(progress: Progress) -> str:
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Hold back SIGINT and SIGTERM; the function it gives says whether one came. A second SIGINT is not held back.
 
-    Processes that are forked meanwhile, the loader's workers, never see them: a signal to the whole group, as job schedulers
-    and terminals send it, must not take the batches from a training that is about to write its checkpoint.
+    Processes that are forked meanwhile, the loader's workers, leave the process group: a signal to the whole group, as job
+    schedulers and terminals send it, must not take the batches from a training that is about to write its checkpoint.
     """
     came: list[int] = []
 
@@ -117,4 +134,4 @@ def interruptible() -> Iterator[Callable[[], bool]]:
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _deaf: list[bool] = []  # not empty while a training runs
-os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS) if _deaf else None)
+os.register_at_fork(after_in_child=lambda: os.setpgid(0, 0) if _deaf else None)
