@@ -6,9 +6,9 @@ marked as those of the code as it is, with the evidence beside them. Nothing is 
 
 Where a method's own code is unchanged and only the harness around it is not, a few methods stand for all of the same
 split, scenario and MSI bands: those told the responses, then blind ones, that take seconds, three of them measured again and
-all equal; of trainings the three whose first epochs are shortest. So rows of trained networks whose parameters are not on this
-machine, of methods that take minutes an image and of trainings by the clock need not be thrown away for a change that they do
-not see.
+all equal; trainings and scores of the results folder stand for trainings in the same way. So rows of trained networks whose
+parameters are not on this machine, of methods that take minutes an image and of trainings by the clock need not be thrown away
+for a change that they do not see.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,6 @@ from methods import card
 HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
 WITNESSES = 3  # or all that there are, at least two
 NOT_HERE = 3.0  # in the order of what is measured again: never
-REPEATED = "steps of training measured again: equal"  # in the evidence of a training that was
 LONGEST_EPOCH = 60.0  # seconds of a training's first epoch that are spent to show something for others
 
 
@@ -51,14 +51,15 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     for kind in ("train", "cost", "score"):  # scores lean on trainings that are fresh
         waiting: dict[tuple[Any, ...], list[Job]] = {}
         for job in (job for job in jobs if job.key in stale and job.kind == kind):
-            if kind != "cost" and only_harness(stale[job.key] - trained_parts(job, root)):
+            if kind == "train" and (words := shown_elsewhere(job, stale[job.key], root)):
+                yield marked(job, root, stale[job.key], 0.0, words)
+            elif kind != "cost" and only_harness(stale[job.key] - trained_parts(job, root)):
                 waiting.setdefault(cell(job), []).append(job)
             else:
                 yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
         for place, members in waiting.items():
-            others = {job.method for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)}
-            others |= trained_elsewhere(members[0], stale[members[0].key], root) if kind == "train" else set()
-            for job, difference, words in stood_for(members, sorted(others), root, fabric, stale):
+            others = [job.method for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)]
+            for job, difference, words in stood_for(members, others, root, fabric, stale):
                 yield marked(job, root, stale[job.key], difference, words)
 
 
@@ -109,18 +110,40 @@ def shown_equal(job: Job, root: Path) -> bool:
     return there.state == "done" and parts >= (HARNESS if job.kind == "score" else HARNESS - {"scoring"})
 
 
-def trained_elsewhere(job: Job, changed: set[str], root: Path) -> set[str]:
-    """Methods of trainings of other studies, on the same data and protocol, that were repeated under the code as it is."""
-    found = set()
-    for place in store.folder(root, job).parent.glob("train-*"):
+def shown_elsewhere(job: Job, changed: set[str], root: Path) -> str:
+    """What shows that the code around a training moves no number, in words; empty if nothing does, or more has changed.
+
+    For each part at least two other jobs that were measured again under the same code of it, and equal: trainings of any study
+    for the loop; for data and protocol jobs on the same data set.
+    """
+    if not only_harness(changed):
+        return ""
+    found = []
+    for part in sorted(changed):
+        shown = {label for label, kind, dataset, source, parts in measured_equal(root)
+                 if source.get(part) == job.source[part] and part in parts
+                 and (kind == "train" if part == "training" else dataset == job.study.dataset)}
+        if len(shown) < 2:
+            return ""
+        found.append(f"{part}: {', '.join(sorted(shown)[:WITNESSES])}")
+    return f"its own code is unchanged; around it measured again elsewhere: {'; '.join(found)}, equal"
+
+
+@cache
+def measured_equal(root: Path) -> list[tuple[str, str, str, dict[str, str], set[str]]]:
+    """Label, kind, data set, digests of the code and parts of each job of a results folder that was measured again and equal.
+
+    As the folder stood when this was first asked.
+    """
+    found = []
+    for path in root.glob("*/*/job.json"):
         with contextlib.suppress(store.StoreError):
-            words = store.words_of(place)
-            inputs, source = words.get("inputs", {}), words.get("source", {})
-            shown = any(REPEATED in str(each.get("evidence")) and changed <= set(each.get("parts", ()))
-                        for each in words.get("refreshed", ()))
-            same = all(inputs.get(key) == job.inputs[key] for key in ("dataset", "protocol"))
-            if shown and same and all(source.get(part) == job.source[part] for part in changed):
-                found.add(str(next(iter(inputs["methods"]))))
+            words = store.words_of(path.parent)
+            for each in words.get("refreshed", ()):
+                if "measured again: equal" in str(each.get("evidence")):
+                    inputs = words.get("inputs", {})
+                    found.append((str(words.get("label")), str(inputs.get("kind")), str(inputs.get("dataset")),
+                                  dict(words.get("source", {})), set(each.get("parts", ()))))
     return found
 
 
@@ -210,7 +233,7 @@ def trained_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, s
     if len(both) != len(new):
         return None, "its first logged epoch holds other quantities"
     pairs = {f"{row.method} {row.quantity}": (row.value, row.value_old) for row in both.itertuples()}
-    return compared(pairs, f"{training.progress.step} {REPEATED.partition(' measured')[0]}")
+    return compared(pairs, f"{training.progress.step} steps of training")
 
 
 def compared(pairs: dict[str, tuple[float, float]], what: str) -> tuple[float, str]:
