@@ -263,6 +263,8 @@ def serve(pipe: Connection, order: Order) -> None:
     """The life of a process: the jobs it is told of by key, each answered by a word."""
     with contextlib.suppress(OSError, AttributeError):  # Linux: SIGTERM when the process that began this one is gone
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+    # As in a program of its own; here the loaders of trainings would start their workers as this process was, from nothing.
+    multiprocessing.set_start_method("fork", force=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

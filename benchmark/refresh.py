@@ -14,8 +14,9 @@ for a change that they do not see.
 from __future__ import annotations
 
 import contextlib
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from benchmark import rows, store
 from benchmark.complexity import counts
 from benchmark.evaluate import scored
 from benchmark.jobs import has_weights
+from benchmark.keys import canonical
 from benchmark.machine import code_version, unchanged
 from benchmark.metrics import METRICS
 from benchmark.plan import Job
@@ -51,7 +53,8 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     for kind in ("train", "cost", "score"):  # scores lean on trainings that are fresh
         waiting: dict[tuple[Any, ...], list[Job]] = {}
         for job in (job for job in jobs if job.key in stale and job.kind == kind):
-            if kind == "train" and (words := shown_elsewhere(job, stale[job.key], root)):
+            afar = kind == "train" or (kind == "score" and cost_of(job, root) >= NOT_HERE)
+            if afar and (words := shown_elsewhere(job, stale[job.key], root)):
                 yield marked(job, root, stale[job.key], 0.0, words)
             elif kind != "cost" and only_harness(stale[job.key] - trained_parts(job, root)):
                 waiting.setdefault(cell(job), []).append(job)
@@ -111,27 +114,38 @@ def shown_equal(job: Job, root: Path) -> bool:
 
 
 def shown_elsewhere(job: Job, changed: set[str], root: Path) -> str:
-    """What shows that the code around a training moves no number, in words; empty if nothing does, or more has changed.
+    """What shows that the code around a job moves no number, in words; empty if nothing does, or more has changed.
 
-    For each part at least two other jobs that were measured again under the same code of it, and equal: trainings of any study
-    for the loop; for data and protocol jobs on the same data set.
+    For each part at least two other jobs that were measured again under the same code of it, and equal. For a training's loop
+    trainings of any study, for its data and protocol jobs on the same data set; for a score those of its cell.
     """
+    if job.training and store.state(root, job.training) != "done":
+        return ""
+    changed = changed - {"training"} if job.training else changed  # which is fresh
     if not only_harness(changed):
         return ""
     found = []
     for part in sorted(changed):
-        shown = {label for label, kind, dataset, source, parts in measured_equal(root)
-                 if source.get(part) == job.source[part] and part in parts
-                 and (kind == "train" if part == "training" else dataset == job.study.dataset)}
+        shown = {label for label, inputs, source, parts in measured_equal(root)
+                 if source.get(part) == job.source[part] and part in parts and alike(job, inputs, part)}
         if len(shown) < 2:
             return ""
         found.append(f"{part}: {', '.join(sorted(shown)[:WITNESSES])}")
     return f"its own code is unchanged; around it measured again elsewhere: {'; '.join(found)}, equal"
 
 
+def alike(job: Job, inputs: Mapping[str, Any], part: str) -> bool:
+    """Whether a job of these inputs says something of a part of the code around another one."""
+    if job.kind == "train" and part == "training":
+        return inputs["kind"] == "train"
+    keys = ("dataset", "protocol") if job.kind == "train" else ("kind", "dataset", "protocol", "split", "msi_bands", "scenario")
+    own = json.loads(canonical({key: job.inputs[key] for key in keys}))
+    return all(inputs.get(key) == own[key] for key in keys)
+
+
 @cache
-def measured_equal(root: Path) -> list[tuple[str, str, str, dict[str, str], set[str]]]:
-    """Label, kind, data set, digests of the code and parts of each job of a results folder that was measured again and equal.
+def measured_equal(root: Path) -> list[tuple[str, dict[str, Any], dict[str, str], set[str]]]:
+    """Label, inputs, digests of the code and parts of each job of a results folder that was measured again and equal.
 
     As the folder stood when this was first asked.
     """
@@ -140,10 +154,9 @@ def measured_equal(root: Path) -> list[tuple[str, str, str, dict[str, str], set[
         with contextlib.suppress(store.StoreError):
             words = store.words_of(path.parent)
             for each in words.get("refreshed", ()):
-                if "measured again: equal" in str(each.get("evidence")):
-                    inputs = words.get("inputs", {})
-                    found.append((str(words.get("label")), str(inputs.get("kind")), str(inputs.get("dataset")),
-                                  dict(words.get("source", {})), set(each.get("parts", ()))))
+                if "measured again: equal" in str(each.get("evidence")) and "kind" in words.get("inputs", {}):
+                    found.append((str(words.get("label")), dict(words["inputs"]), dict(words.get("source", {})),
+                                  set(each.get("parts", ()))))
     return found
 
 
