@@ -40,9 +40,9 @@ FEWER_STEPS: dict[str, dict[str, Any]] = {
     "hyper-refiner": {"steps": 300, "batch": 2},
     **{name: {"steps": 200} for name in ("hyfusion", "hyfusion-published", "s3rnet-teacher", "s3rnet-student", "sspsr")},
     **{name: {"steps": steps, "log_every": 25, "schedule": schedule_of(name)}
-       for name, steps in (("3dt-net", 100), ("dctransformer", 100), ("fusion-mamba", 100), ("mog-dcn", 100), ("pzres-net", 100),
-                           ("qrcode", 100), ("s3rnet-igarss", 100), ("s3rnet-teacher-large", 100), ("s3rnet-student-large", 100),
-                           ("dhif-net", 40))},
+       for name, steps in (("3dt-net", 100), ("dctransformer", 100), ("fusion-mamba", 100), ("mog-dcn", 100),
+                           ("pzres-net", 100), ("qrcode", 100), ("s3rnet-igarss", 100), ("s3rnet-teacher-large", 100),
+                           ("s3rnet-student-large", 100), ("dhif-net", 40))},
 }
 
 # Networks of papers, but for the oracle; ours are trained on varied sensors, not by a budget of crops.
