@@ -8,6 +8,7 @@ endmembers in [0, 1], A (p, N) abundances on the unit simplex, A_s those at LR. 
 The fused image is ``E A``.
 Departures: LR pixels that span fewer than p - 1 dimensions get fewer endmembers (:mod:`methods.sisal`). Images that
 were divided by their maximum, because it exceeds 1, are multiplied by it again.
+Its stopping rules compare small falls of residuals: on noisy images of 32 pixels, blind, one thread and two differ by 0.17 dB.
 """
 
 from __future__ import annotations
