@@ -38,6 +38,8 @@ STYLE: Any = {"font.size": 10, "axes.axisbelow": True, "axes.grid": True, "grid.
 WIDTH = 4.8  # inches: at the width of a phone the letters are still about ten pixels high
 IN_COLOUR = 10  # methods of one figure; the others are thin and grey
 ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour where they are drawn: what others are read against
+# Most often drawn side by side: a colour each.
+TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
 
 
@@ -97,10 +99,11 @@ def own_style() -> Iterator[None]:
 def styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and dashes of each method: the same on every page, since they follow from its place in the registry.
 
-    What is not registered, as a variant, has the places behind, by name.
+    Those of :data:`TOGETHER` have the first places. What is not registered, as a variant, has those behind, by name.
     """
     registered = available()
-    places = [*registered, *sorted(set(methods) - set(registered))]
+    behind = sorted(set(methods) - {*registered, *TOGETHER})
+    places = [*TOGETHER, *(name for name in registered if name not in TOGETHER), *behind]
     return {method: {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)],
                      "linestyle": DASHES[i // len(COLOURS) % len(DASHES)]}
             for i, method in enumerate(places) if method in methods}
