@@ -227,7 +227,8 @@ def measure(args: argparse.Namespace) -> int:
     kind = device_kind(args.device)
     chosen = study_of(args)
     check_precision(kind, chosen.precision, chosen.speed)
-    workers = workers_of(getattr(args, "engine", "here"))
+    devices = getattr(args, "devices", 1)
+    workers = workers_of(getattr(args, "engine", "here"), max(1, devices)) * devices
     if workers > 1 and kind == "cpu":
         torch.set_num_threads(threads(workers))  # what costs are measured with stands in their keys
     jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")
@@ -266,7 +267,7 @@ def measure(args: argparse.Namespace) -> int:
     if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
         for line in preflight(chosen):
             print(line, file=sys.stderr)
-    engine = engine_of(args.engine, Order(args, kind), 3600 * args.timeout)
+    engine = engine_of(args.engine, Order(args, kind), 3600 * args.timeout, devices)
     failed = execute(due, args.results, engine, args.force, args.redo_stale, rescore, args.retry)
     if args.command == "run" and (chosen.pictures or args.pictures):
         for line in keep_pictures(due, args.results, fabric):

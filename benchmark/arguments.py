@@ -91,6 +91,8 @@ def arguments(description: str | None = None) -> argparse.ArgumentParser:
         command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
         command.add_argument("--engine", default="local", metavar="WHERE",
                              help=f"where jobs run: {CHOICES} (default: local, a process a GPU, or one)")
+        command.add_argument("--devices", type=int, default=1, metavar="N",
+                             help="GPUs, or shares of the cores, of one training: each takes part of every batch (default: 1)")
         command.add_argument("--timeout", type=float, default=72.0, metavar="HOURS",
                              help="a job that takes longer is ended and counts as failed (default: 72)")
         command.add_argument("--retry", action="store_true", help="run jobs again, too, that have failed three times")

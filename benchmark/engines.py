@@ -14,6 +14,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -59,8 +60,8 @@ class Order:
         words.results, words.study_file = words.results.resolve(), [path.resolve() for path in words.study_file]
         return replace(self, words=words)
 
-    def open(self) -> tuple[dict[str, Job], Path, Fabric]:
-        """The jobs by key, the results folder, and the device with the study's precision."""
+    def open(self, devices: int = 1) -> tuple[dict[str, Job], Path, Fabric]:
+        """The jobs by key, the results folder, and the device, one of several, with the study's precision."""
         import torch
 
         from benchmark.flags import fabric_of, study_of
@@ -74,7 +75,7 @@ class Order:
             load_file(path)
         chosen = study_of(self.words)
         jobs = plan(chosen, device_name(torch.device(self.device, 0)), costs_only=self.words.command == "complexity")
-        return {job.key: job for job in reversed(jobs)}, self.words.results, fabric_of(chosen.precision, self.device)
+        return {job.key: job for job in reversed(jobs)}, self.words.results, fabric_of(chosen.precision, self.device, devices)
 
 
 class Engine(Protocol):
@@ -134,6 +135,7 @@ class Worker:
     number: int
     process: Any
     pipe: Connection
+    others: list[Any] = field(default_factory=list)  # processes that train one network with it
     job: Job | None = None
     deadline: float = field(default=float("inf"))
     ready: bool = False  # it has made its plan
@@ -146,10 +148,11 @@ class Local:
         order: what they are told.
         workers: how many.
         timeout_s: a job that takes longer is ended and counts as failed.
+        devices: of each of them, which train one network together, a process each.
     """
 
-    def __init__(self, order: Order, workers: int, timeout_s: float) -> None:
-        self.order, self.count, self.timeout_s = order, workers, timeout_s
+    def __init__(self, order: Order, workers: int, timeout_s: float, devices: int = 1) -> None:
+        self.order, self.count, self.timeout_s, self.devices = order, workers, timeout_s, devices
         self.exclusive = workers > 1
         self.workers: dict[int, Worker] = {}
 
@@ -196,29 +199,35 @@ class Local:
         for worker in self.workers.values():
             worker.pipe.close()  # those that wait end by it
             worker.process.join(max(0.0, until - time.monotonic()))
-            if worker.process.is_alive():
-                worker.process.kill()
+            for process in (worker.process, *worker.others):
+                if process.is_alive():
+                    process.kill()
         self.workers.clear()
 
     def _begun(self) -> Worker:
         number = next(n for n in range(self.count) if n not in self.workers)
-        ours, theirs = multiprocessing.get_context("spawn").Pipe()
-        process = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs, self.order), daemon=False)
-        with _environment(self._share(number)):
-            process.start()
+        context, n = multiprocessing.get_context("spawn"), self.devices
+        ours, theirs = context.Pipe()
+        ranks = [context.Process(target=serve, args=(theirs if rank == 0 else None, self.order, n)) for rank in range(n)]
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "NODE_RANK": "0"} if n > 1 else {}
+        for rank, process in enumerate(ranks):
+            with _environment(self._share(number) | meet | ({"LOCAL_RANK": str(rank)} if n > 1 else {})):
+                process.start()
         theirs.close()
-        self.workers[number] = Worker(number, process, ours)
+        self.workers[number] = Worker(number, ranks[0], ours, ranks[1:])
         return self.workers[number]
 
     def _share(self, number: int) -> dict[str, str]:
         """What a process finds in its environment: its GPU, its threads; where there are several, no bars of their own."""
-        share = {"OMP_NUM_THREADS": str(threads(self.count))} if self.count > 1 else {}
+        processes = self.count * self.devices
+        share = {"OMP_NUM_THREADS": str(threads(processes))} if processes > 1 else {}
         if self.order.device == "cuda":
             import torch
 
             there = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
             cards = there if there != [""] else [str(n) for n in range(torch.cuda.device_count())]
-            share["CUDA_VISIBLE_DEVICES"] = cards[number % len(cards)]
+            first = number * self.devices % len(cards)
+            share["CUDA_VISIBLE_DEVICES"] = ",".join(cards[first : first + self.devices])
         return share | ({"TQDM_DISABLE": "1"} if self.count > 1 else {"TQDM_POSITION": "1"})  # below the bar over all jobs
 
     def _told(self, worker: Worker) -> tuple[Job, str] | None:
@@ -239,6 +248,8 @@ class Local:
         worker.job = None
         if word == "store":
             raise store.StoreError(reason)
+        if word == "failed" and worker.others:  # where the others stand is not sure
+            self._end(worker)
         return job, str(word)
 
     def _overdue(self, worker: Worker) -> tuple[Job, str]:
@@ -249,18 +260,29 @@ class Local:
         return job, self._lost(worker, f"it took longer than {self.timeout_s / 3600:g} h and was ended. Run the same command "
                                "again: a training goes on from its last checkpoint; --timeout gives more time")
 
+    def _end(self, worker: Worker) -> None:
+        del self.workers[worker.number]
+        worker.pipe.close()
+        for process in worker.others:
+            process.kill()
+
     def _lost(self, worker: Worker, why: str) -> str:
         """Record how a job's process ended."""
         job = worker.job
         assert job is not None
-        del self.workers[worker.number]
-        worker.pipe.close()
+        self._end(worker)
         store.fail(store.begun(self.order.words.results, job), DiedError(why))
         return "failed"
 
 
-def serve(pipe: Connection, order: Order) -> None:
-    """The life of a process: the jobs it is told of by key, each answered by a word."""
+def serve(pipe: Connection | None, order: Order, devices: int) -> None:
+    """The life of a process: the jobs it is told of by key, each answered by a word.
+
+    Args:
+        pipe: to the engine; None: this process trains together with one that has it.
+        order: what it is told.
+        devices: that train together.
+    """
     with contextlib.suppress(OSError, AttributeError):  # Linux: SIGTERM when the process that began this one is gone
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
     # As in a program of its own; here the loaders of trainings would start their workers as this process was, from nothing.
@@ -269,22 +291,33 @@ def serve(pipe: Connection, order: Order) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         from benchmark.jobs import run_one
+        from benchmark.train import dismiss, follow
 
-        jobs, root, fabric = order.open()
+        jobs, root, fabric = order.open(devices)
+        if pipe is None:
+            with contextlib.suppress(RuntimeError):  # the first one is gone, and says why
+                follow(jobs, fabric)
+            return
         pipe.send(("ready", ""))
-        while True:
-            key, again = pipe.recv()
-            try:
-                answer = run_one(jobs[key], root, fabric, again), ""
-            except store.StoreError as error:
-                answer = "store", str(error)
-            pipe.send(answer)
-    except (EOFError, BrokenPipeError):
-        return
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            while True:
+                key, again = pipe.recv()
+                try:
+                    answer = run_one(jobs[key], root, fabric, again), ""
+                except store.StoreError as error:
+                    answer = "store", str(error)
+                pipe.send(answer)
+        dismiss(fabric)
     except KeyboardInterrupt:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # it is ending already
         sys.exit(130)
+
+
+def _free_port() -> int:
+    with socket.socket() as own:
+        own.bind(("127.0.0.1", 0))
+        return int(own.getsockname()[1])
 
 
 def how(code: int | None) -> str:
@@ -394,13 +427,15 @@ def task(order: Order, key: str, again: bool, timeout_s: float) -> str:
         local.stop()
 
 
-def engine_of(text: str, order: Order, timeout_s: float) -> Engine:
-    """The engine that ``--engine`` names.
+def engine_of(text: str, order: Order, timeout_s: float, devices: int = 1) -> Engine:
+    """The engine that ``--engine`` names; each of its processes with so many devices.
 
     Raises:
         PlanError: no such engine, a number that is none, or Dask is not installed.
     """
     name, _, rest = text.partition(":")
+    if devices < 1 or (devices > 1 and name != "local"):
+        raise PlanError(f"--devices {devices}: 1 or more; several need --engine local[:N]")
     if name == "dask" and rest:
         return Cluster(order, _dask().Client(rest), timeout_s)
     if rest and not (rest.isdigit() and int(rest) > 0):
@@ -410,7 +445,7 @@ def engine_of(text: str, order: Order, timeout_s: float) -> Engine:
 
         return Here(order.words.results, fabric_of(study_of(order.words).precision, order.device))
     if name == "local":
-        return Local(order, workers_of(text), timeout_s)
+        return Local(order, workers_of(text, devices), timeout_s, devices)
     if name in CLUSTERS:
         client_of = _dask().Client
         cluster = queue(name)
@@ -419,14 +454,14 @@ def engine_of(text: str, order: Order, timeout_s: float) -> Engine:
     raise PlanError(f"--engine {text}: choices: {CHOICES}")
 
 
-def workers_of(text: str) -> int:
-    """Processes on this machine that ``--engine`` asks for: of ``local`` one a GPU, or one."""
+def workers_of(text: str, devices: int = 1) -> int:
+    """Jobs at a time on this machine that ``--engine`` asks for: of ``local`` as many as there are GPUs for, or one."""
     name, _, rest = text.partition(":")
     if name != "local" or rest:
         return int(rest) if name == "local" and rest.isdigit() else 1
     import torch
 
-    return max(1, torch.cuda.device_count())
+    return max(1, torch.cuda.device_count() // devices)
 
 
 def queue(name: str, **options: Any) -> Any:

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -255,11 +256,22 @@ def named(chosen: Study, profile: Study, name: str | None) -> Study:
     return replace(chosen, name=name or (f"{profile.name}-{short}" if replaced else profile.name), replaced=replaced)
 
 
-def fabric_of(precision: Any, kind: str) -> Fabric:
-    """Lightning Fabric on one device of a kind, ``"cpu"`` or ``"cuda"``, with the precision of training."""
+def fabric_of(precision: Any, kind: str, devices: int = 1) -> Fabric:
+    """Lightning Fabric on devices of a kind, ``"cpu"`` or ``"cuda"``, with the precision of training.
+
+    Several devices are those of several processes, which :mod:`benchmark.engines` begins: each has this, and they meet here.
+    """
     from lightning_fabric import Fabric
 
-    return Fabric(accelerator=kind, devices=1, precision=precision)
+    if devices == 1:
+        return Fabric(accelerator=kind, devices=1, precision=precision)
+    from lightning_fabric.strategies import DDPStrategy
+
+    # Between trainings the others wait for the first; a loss need not reach every parameter.
+    together = DDPStrategy(find_unused_parameters=True, timeout=timedelta(days=30))
+    fabric = Fabric(accelerator=kind, devices=devices, precision=precision, strategy=together)
+    fabric.launch()
+    return fabric
 
 
 def check_precision(kind: str, precision: str, speed: str = "exact") -> None:

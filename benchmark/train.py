@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 from tqdm import tqdm
 
@@ -38,6 +39,8 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         TrainingError: a loss term, gradient or parameter that is not finite. The last good checkpoint stays.
         KeyboardInterrupt: on SIGINT or SIGTERM, after the step under way and a checkpoint.
     """
+    if fabric.world_size > 1:
+        fabric.broadcast(job.key)  # for `follow`
     training = Training(job, fabric)
     for label in job.methods:
         for line in job.study.replacements(label):
@@ -48,22 +51,23 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
             checkpoints.save(place, training.state(), training.progress.step)
 
     with interruptible() as interrupted:
-        state = checkpoints.newest(place, log)
+        state = fabric.broadcast(checkpoints.newest(place, log))
         if state is not None:
             training.restore(state)
             log(f"resumed at step {training.progress.step}, after {training.progress.seconds:.0f} s of training")
         steps, saved = training.run(), time.monotonic()
         with tqdm(desc=job.label, unit="step", mininterval=1.0, initial=training.progress.step) as bar:
             while (ended := _next(steps, interrupted)) is not None:
+                stop = fabric.broadcast(interrupted())
                 bar.total = training.total and training.progress.step - training.progress.stage_step + training.total
                 bar.update()
                 if ended:
                     store.write_csv(place / "train.csv", training.progress.curve)
                     log(f"step {training.progress.step}, {training.progress.seconds:.0f} s, " + last_words(training.progress))
-                if interrupted() or time.monotonic() - saved > SAVE_SECONDS:
+                if stop or time.monotonic() - saved > SAVE_SECONDS:
                     save()
                     saved = time.monotonic()
-                if interrupted():
+                if stop:
                     log(f"interrupted at step {training.progress.step}; the same command goes on from there")
                     raise KeyboardInterrupt
     rows, parameters = training.summary(), training.parameters()  # a training that fails leaves no parameters to score
@@ -73,6 +77,33 @@ def train(job: Job, place: Path, fabric: Fabric, log: Callable[[str], None]) -> 
         os.replace(temporary, place / "model.safetensors")
         checkpoints.remove(place)
     return rows
+
+
+def follow(jobs: Mapping[str, Job], fabric: Fabric) -> None:
+    """The life of the other processes that train one network together with the one that runs :func:`train`.
+
+    Each takes its part of every batch; what is written is written by the first.
+
+    Args:
+        jobs: of the plan, by key.
+        fabric: of several devices, this process not the first of them.
+    """
+    while key := fabric.broadcast(""):
+        training = Training(jobs[key], fabric)
+        state = fabric.broadcast(None)
+        if state is not None:
+            training.restore(state)
+        for _ in training.run():
+            if fabric.broadcast(False):
+                break
+    torch.distributed.destroy_process_group()
+
+
+def dismiss(fabric: Fabric) -> None:
+    """Let the other processes of :func:`follow` end."""
+    if fabric.world_size > 1:
+        fabric.broadcast("")
+        torch.distributed.destroy_process_group()
 
 
 def _next(steps: Iterator[bool], interrupted: Callable[[], bool]) -> bool | None:

@@ -154,8 +154,9 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate(group["schedule"], self.share, recipe.epochs)
         self.task.train()
-        terms = self.task(next(self.batches))
-        values = finite_terms(terms, progress.step)
+        batch: Any = next(self.batches)
+        terms = self.task(shared_out(batch, self.fabric))
+        values = finite_terms(terms, progress.step, self.fabric)
         self.optimizer.zero_grad(set_to_none=True)
         self.fabric.backward(terms["loss"])
         if self.job.study.precision != "16-mixed":  # there the scaler leaves out steps that overflow
@@ -282,13 +283,32 @@ def parameter_groups(groups: list[dict[str, Any]], recipe: Recipe) -> list[dict[
             for group, schedule in zip(groups, schedules, strict=True)]
 
 
-def finite_terms(terms: dict[str, Tensor], step: int) -> dict[str, float]:
-    """The values of a step's loss terms.
+def shared_out(batch: dict[str, Tensor], fabric: Fabric) -> dict[str, Tensor]:
+    """The part of a batch that this process takes of the several that train one network: all of it where it is alone.
+
+    Raises:
+        TrainingError: the batch has no equal parts.
+    """
+    if fabric.world_size == 1:
+        return batch
+    items = len(batch["hr_hsi"])
+    if items % fabric.world_size:
+        raise TrainingError(f"a batch of {items} has no {fabric.world_size} equal parts; choose a multiple (--batch)")
+    # What is not of one crop each, such as the responses of a varied batch's sensors, is the same for all.
+    return {key: value[fabric.global_rank :: fabric.world_size] if value.ndim and len(value) == items else value
+            for key, value in batch.items()}
+
+
+def finite_terms(terms: dict[str, Tensor], step: int, fabric: Fabric | None = None) -> dict[str, float]:
+    """The values of a step's loss terms; of several processes their mean.
 
     Raises:
         TrainingError: one of them is NaN or infinite.
     """
-    values = dict(zip(terms, torch.stack([term.detach().float() for term in terms.values()]).tolist()))
+    stacked: Any = torch.stack([term.detach().float() for term in terms.values()])
+    if fabric is not None and fabric.world_size > 1:
+        stacked = fabric.all_reduce(stacked, reduce_op="mean")
+    values = dict(zip(terms, stacked.tolist()))
     for name, value in sorted(values.items(), key=lambda item: item[0] == "loss"):  # the sum is named last
         if not math.isfinite(value):
             raise TrainingError(f"loss term '{name}' is {value} at step {step}; {REMEDY}")

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -220,3 +221,16 @@ def test_a_worker_of_a_cluster_that_is_killed_costs_no_row(command, tmp_path):
     assert scores(tmp_path / "parts").equals(scores(tmp_path / "whole"))
     log = next((tmp_path / "parts").glob("*/train-*/log.txt")).read_text()
     assert "interrupted at step" in log and "resumed at step" in log
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_as_one_does(command, tmp_path):
+    flags = ("--methods", "s3rnet-student", "--steps", "20", "--batch", "2", "--log-every", "5")
+    for devices in ("1", "2"):
+        code, _, err = ended(command(*flags, "--devices", devices, where=devices))
+        assert code == 0 and "terminate" not in err and "Traceback" not in err, err
+    one, two = (pd.read_csv(next((tmp_path / devices).glob("*/train-*/train.csv"))) for devices in ("1", "2"))
+    assert one.drop(columns=["seconds", "value"]).equals(two.drop(columns=["seconds", "value"]))
+    assert np.allclose(one["value"], two["value"], rtol=1e-5)
+    code, _, err = ended(command(*flags, "--devices", "2", "--batch", "3", where="odd"))
+    assert code == 1 and "a batch of 3 has no 2 equal parts" in err
