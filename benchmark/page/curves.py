@@ -30,6 +30,7 @@ SHAPES = {  # matplotlib's markers by their letter, in a square of 10 around the
     "X": "M-4.2-2L-2-4.2L0-2.2L2-4.2L4.2-2L2.2 0L4.2 2L2 4.2L0 2.2L-2 4.2L-4.2 2L-2.2 0z",
     "<": "M-4.6 0L3.4-4.4V4.4z",
     ">": "M4.6 0L-3.4-4.4V4.4z",
+    "*": "M0 -4.9L1.1 -1.5L4.7 -1.5L1.8 0.6L2.9 4.0L0 1.9L-2.9 4.0L-1.8 0.6L-4.7 -1.5L-1.1 -1.5z",
 }
 
 

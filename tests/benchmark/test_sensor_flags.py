@@ -52,7 +52,8 @@ def test_ratio_and_phase_replace_those_of_the_protocol():
             study(*words)
 
 
-def test_a_sensor_has_the_bands_that_the_scenes_feed():
+def test_a_sensor_has_the_bands_that_the_scenes_feed(monkeypatch):
+    monkeypatch.delenv("HSFUSION_DATA", raising=False)  # flights feed different bands; those of all would be taken
     chosen = study("--msi-sensor", "sentinel-2")  # no data: the protocol says which bands the scenes have
     assert chosen.protocol.srf == "sentinel-2" and chosen.msi_bands == (10,) and not chosen.sensors
     assert study("--msi-sensor", "sentinel-2", "--msi-bands", "4").msi_bands == (4,)  # and is refused by the scene

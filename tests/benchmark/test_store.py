@@ -25,7 +25,8 @@ def measured(tmp_path, monkeypatch):
     monkeypatch.setitem(STUDIES, "tiny", STUDY)
 
     def command(name, *words):
-        return run_benchmark.main([name, "--profile", "tiny", "--device", "cpu", "--results", str(tmp_path / "results"),
+        here = ["--engine", "here"] if name == "run" else []
+        return run_benchmark.main([name, "--profile", "tiny", "--device", "cpu", *here, "--results", str(tmp_path / "results"),
                                    "--reports", str(tmp_path / "reports"), *words])
 
     assert command("run") == 0

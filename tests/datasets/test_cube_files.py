@@ -48,8 +48,8 @@ def test_npy_with_wavelengths_beside_it(tmp_path, suffix):
 
 def test_wavelengths_beside_a_file_win_over_its_own(tmp_path):
     np.savez(tmp_path / "a.npz", cube=CUBE, wavelength_nm=WAVELENGTHS)
-    (tmp_path / "a.wavelengths.csv").write_text("1\n2\n3\n2500\n")
-    check(tmp_path / "a.npz", [1, 2, 3, 2500])
+    (tmp_path / "a.wavelengths.csv").write_text("400\n500\n600\n2500\n")
+    check(tmp_path / "a.npz", [400, 500, 600, 2500])
 
 
 @pytest.mark.parametrize("compressed", [True, False])
