@@ -41,12 +41,13 @@ import datasets
 import methods
 from benchmark import store
 from benchmark.arguments import arguments
-from benchmark.engines import Order, engine_of, threads, workers_of
+from benchmark.engines import Order, engine_of, workers_of
 from benchmark.flags import check_precision, device_kind, fabric_of, study_of
 from benchmark.machine import device_name
 from benchmark.on_pairs import estimate_responses, fuse_own, train_own
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.plan import Job, PlanError, Study, plan, shard
+from benchmark.processes import threads
 from benchmark.protocol import PROTOCOLS
 from benchmark.sensors import BOXES, SENSORS, bands_of
 from benchmark.studies import STUDIES, load_file

@@ -6,8 +6,10 @@ import os
 import pytest
 
 from benchmark import claims
-from benchmark.engines import Here, Order, engine_of, how, queue, threads, workers_of
+from benchmark.clusters import queue
+from benchmark.engines import Here, Order, engine_of, workers_of
 from benchmark.plan import PlanError
+from benchmark.processes import how, threads
 
 ORDER = Order(argparse.Namespace(results=None, study_file=[], command="run"), "cpu")
 
