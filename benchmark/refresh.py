@@ -4,11 +4,10 @@ A change of code makes rows stale; whether it moves a number only a measurement 
 one image (a training up to its first logged epoch, a cost in its counts), and if every figure is equal to 1e-6 its rows are
 marked as those of the code as it is, with the evidence beside them. Nothing is ever marked without.
 
-Where a method's own code is unchanged and only the harness around it is not, a few methods stand for all of the same
-split, scenario and MSI bands: those told the responses, then blind ones, that take seconds, three of them measured again and
-all equal; trainings and scores of the results folder stand for trainings in the same way. So rows of trained networks whose
-parameters are not on this machine, of methods that take minutes an image and of trainings by the clock need not be thrown away
-for a change that they do not see.
+Where a job's own code is unchanged and only the harness around it is not, others stand for it that were measured again under
+each part that has changed: three, or two where it cannot be measured here, all equal (:func:`says`). So rows of trained networks
+whose parameters are not on this machine, of methods that take minutes an image and of trainings by the clock need not be thrown
+away for a change that they do not see.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +34,29 @@ from benchmark.plan import Job
 from benchmark.training import Training
 from methods import card
 
-HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another
-WITNESSES = 3  # or all that there are, at least two
+HARNESS = {"protocol", "data", "scoring"}  # what one method can show for another, beside metrics and the training loop
+WITNESSES = 3  # of a job that could be measured again itself ...
+FEWEST = 2  # ... and of one that cannot
 NOT_HERE = 3.0  # in the order of what is measured again: never
+MEASURED = "measured again: equal"  # in the evidence of a job that was
 LONGEST_EPOCH = 60.0  # seconds of a training's first epoch that are spent to show something for others
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A job that was measured again.
+
+    Args:
+        label: of the job.
+        inputs: of its record.
+        source: digests of the code under which its rows stand.
+        parts: of the code, whose last evidence is that measurement.
+    """
+
+    label: str
+    inputs: Mapping[str, Any]
+    source: Mapping[str, str]
+    parts: frozenset[str]
 
 
 def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, bool, str]]:
@@ -49,133 +67,93 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
         root: results folder.
         fabric: device.
     """
-    stale = {job.key: set(store.held(root, job).changed) for job in jobs if store.state(root, job) == "stale"}
+    equal, moved = recorded(root), list[Measured]()
     for kind in ("train", "cost", "score"):  # scores lean on trainings that are fresh
-        waiting: dict[tuple[Any, ...], list[Job]] = {}
-        for job in (job for job in jobs if job.key in stale and job.kind == kind):
-            afar = kind == "train" or (kind == "score" and cost_of(job, root) >= NOT_HERE)
-            if afar and (words := shown_elsewhere(job, stale[job.key], root)):
-                yield marked(job, root, stale[job.key], 0.0, words)
-            elif kind != "cost" and only_harness(stale[job.key] - trained_parts(job, root)):
-                waiting.setdefault(cell(job), []).append(job)
+        stale = {job.key: (job, set(store.held(root, job).changed)) for job in jobs
+                 if job.kind == kind and store.state(root, job) == "stale"}
+        for job, changed in sorted(stale.values(), key=lambda each: cost_of(each[0], root)):
+            around, here = surroundings(job, changed, root), cost_of(job, root) < NOT_HERE
+            seen = stood_for(job, around, equal) if around else []
+            against = [each.label for part in around for each in moved if says(each, job, part)]
+            if len(seen) >= (WITNESSES if here else FEWEST) and not against:
+                why = "its training was repeated" if "method" in changed else "its own code is unchanged"
+                difference, words = 0.0, f"{why}; around it measured again: {', '.join(seen[:WITNESSES])}, equal"
+            elif around and not here:
+                difference, words = None, f"cannot be measured here, and of its place {len(seen)} others were, equal" + (
+                    f"; NOT equal: {against[0]}" if against else "")
             else:
-                yield marked(job, root, stale[job.key], *measured_again(job, root, fabric))
-        for place, members in waiting.items():
-            others = [job.method for job in jobs if job.kind == kind and cell(job) == place and shown_equal(job, root)]
-            for job, difference, words in stood_for(members, others, root, fabric, stale):
-                yield marked(job, root, stale[job.key], difference, words)
+                difference, words = measured_again(job, root, fabric)
+                if difference is not None:
+                    found = Measured(job.label, json.loads(canonical(job.inputs)), job.source, frozenset(changed))
+                    (equal if difference <= 1.0 else moved).append(found)
+            fresh = difference is not None and difference <= 1.0
+            if fresh:
+                store.stamp(root, job, {"parts": sorted(changed), "evidence": words,
+                                        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **code_version()})
+            yield job, fresh, words
 
 
-def stood_for(members: list[Job], others: list[str], root: Path, fabric: Fabric,
-              stale: dict[str, set[str]]) -> Iterator[tuple[Job, float | None, str]]:
-    """Jobs around which alone the code has changed: some are measured again, and show it for the others of the same place.
+def surroundings(job: Job, changed: set[str], root: Path) -> set[str]:
+    """The parts that have changed around a job and that others can show to move nothing; empty where its own code has changed.
 
-    Args:
-        members: the stale ones.
-        others: methods of the same place that have been measured again under the code as it is.
-        root: results folder.
-        fabric: device.
-        stale: the parts that have changed, by key.
+    A score does without its method's code and its training's where that training was repeated under them, or is fresh.
     """
-    seen = [(name, 0.0) for name in others]
-    for job in sorted(members, key=lambda job: cost_of(job, root)):
-        difference: float | None
-        if len(seen) < WITNESSES and cost_of(job, root) < NOT_HERE:
-            difference, words = measured_again(job, root, fabric)
-            if difference is not None:
-                seen.append((job.method, difference))
-        elif job.training and store.state(root, job.training) == "stale":
-            difference, words = None, "its training is stale"
-        elif len(seen) < 2:
-            difference = None
-            words = f"cannot be measured here, and of its place {len(seen)} others were"
-        else:
-            difference = max(apart for _, apart in seen)
-            own = "its training was repeated" if "method" in stale[job.key] else "its own code is unchanged"
-            words = f"{own}; around it measured again: {', '.join(name for name, _ in seen)}, " + (
-                "equal" if difference <= 1.0 else "NOT equal")
-        yield job, difference, words
+    left = set(changed)
+    if job.training:
+        there = store.held(root, job.training)
+        if there.state != "done":
+            return set()
+        left -= {"training"} | ({"method"} & latest_measured(there.words))
+    around = all(part in HARNESS or part == "training" or part.startswith("metric ") for part in left)
+    return left if around and job.kind != "cost" else set()
 
 
-def marked(job: Job, root: Path, changed: set[str], difference: float | None, words: str) -> tuple[Job, bool, str]:
-    """Mark a job as fresh if what was measured is equal; the job, whether it was, and the words."""
-    equal = difference is not None and difference <= 1.0
-    if equal:
-        store.stamp(root, job, {"parts": sorted(changed), "evidence": words,
-                                "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), **code_version()})
-    return job, equal, words
+def stood_for(job: Job, around: set[str], equal: list[Measured]) -> list[str]:
+    """Labels of the jobs that show it: of the part for which there are fewest, as many as that."""
+    shown = [list(dict.fromkeys(each.label for each in equal if says(each, job, part))) for part in sorted(around)]
+    return min(shown, key=len)
 
 
-def shown_equal(job: Job, root: Path) -> bool:
-    """Whether a job's rows are older than the code around it and were measured again under it, and equal."""
-    there = store.held(root, job)
-    parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
-    return there.state == "done" and parts >= (HARNESS if job.kind == "score" else HARNESS - {"scoring"})
+def says(other: Measured, job: Job, part: str) -> bool:
+    """Whether a job that was measured again says something of a part of the code around another one.
 
-
-def shown_elsewhere(job: Job, changed: set[str], root: Path) -> str:
-    """What shows that the code around a job moves no number, in words; empty if nothing does, or more has changed.
-
-    For each part at least two other jobs that were measured again under the same code of it, and equal. For a training's loop
-    trainings of any study, for its data and protocol jobs on the same data set; for a score those of its cell.
+    It was measured under the same code of that part. Of a training's loop trainings say something, of any study; of its data
+    and protocol jobs on the same data set; of what is around a score those of its split, scenario and MSI bands.
     """
-    if job.training and store.state(root, job.training) != "done":
-        return ""
-    changed = changed - {"training"} if job.training else changed  # which is fresh
-    if not only_harness(changed):
-        return ""
-    found = []
-    for part in sorted(changed):
-        shown = {label for label, inputs, source, parts in measured_equal(root)
-                 if source.get(part) == job.source[part] and part in parts and alike(job, inputs, part)}
-        if len(shown) < 2:
-            return ""
-        found.append(f"{part}: {', '.join(sorted(shown)[:WITNESSES])}")
-    return f"its own code is unchanged; around it measured again elsewhere: {'; '.join(found)}, equal"
-
-
-def alike(job: Job, inputs: Mapping[str, Any], part: str) -> bool:
-    """Whether a job of these inputs says something of a part of the code around another one."""
+    if part not in other.parts or other.source.get(part) != job.source[part]:
+        return False
     if job.kind == "train" and part == "training":
-        return inputs["kind"] == "train"
+        return bool(other.inputs["kind"] == "train")
     keys = ("dataset", "protocol") if job.kind == "train" else ("kind", "dataset", "protocol", "split", "msi_bands", "scenario")
     own = json.loads(canonical({key: job.inputs[key] for key in keys}))
-    return all(inputs.get(key) == own[key] for key in keys)
+    return all(other.inputs.get(key) == own[key] for key in keys)
 
 
-@cache
-def measured_equal(root: Path) -> list[tuple[str, dict[str, Any], dict[str, str], set[str]]]:
-    """Label, inputs, digests of the code and parts of each job of a results folder that was measured again and equal.
-
-    As the folder stood when this was first asked.
-    """
+def recorded(root: Path) -> list[Measured]:
+    """The jobs of a results folder that were measured again and equal, by their records."""
     found = []
-    for path in root.glob("*/*/job.json"):
+    for path in sorted(root.glob("*/*/job.json")):
         with contextlib.suppress(store.StoreError):
             words = store.words_of(path.parent)
-            for each in words.get("refreshed", ()):
-                if "measured again: equal" in str(each.get("evidence")) and "kind" in words.get("inputs", {}):
-                    found.append((str(words.get("label")), dict(words["inputs"]), dict(words.get("source", {})),
-                                  set(each.get("parts", ()))))
+            parts = latest_measured(words)
+            if parts and "kind" in words.get("inputs", {}):
+                found.append(Measured(str(words.get("label")), words["inputs"], words.get("source", {}), frozenset(parts)))
     return found
 
 
-def trained_parts(job: Job, root: Path) -> set[str]:
-    """``{"method"}`` where the training of a score was repeated with the method's code as it is: equal, validation included."""
-    there = store.held(root, job.training) if job.training else store.Held("missing")
-    parts = {part for each in there.words.get("refreshed", []) for part in each["parts"]}
-    return parts & {"method"} if there.state == "done" else set()
-
-
-def only_harness(changed: set[str]) -> bool:
-    """Whether all that has changed is seen alike by every method."""
-    return all(part in HARNESS or part.startswith("metric ") or part == "training" for part in changed)
+def latest_measured(words: Mapping[str, Any]) -> set[str]:
+    """Parts of the code of which a record's last evidence is a measurement of the job itself, not of others in its place."""
+    last = {part: str(each.get("evidence")) for each in words.get("refreshed", ()) for part in each.get("parts", ())}
+    return {part for part, evidence in last.items() if MEASURED in evidence}
 
 
 def cost_of(job: Job, root: Path) -> float:
-    """The order in which jobs are measured again: trainings by the seconds of their first epoch; of scores methods first that
-    see both images and all that is told; :data:`NOT_HERE`: not measured again.
-    """  # noqa: D205
+    """The order in which jobs are measured again; :data:`NOT_HERE`: not at all.
+
+    Trainings by the seconds of their first epoch; of scores first methods that see both images and all that is told.
+    """
+    if job.kind == "cost":
+        return 0.0
     if job.kind == "train":
         curve = store.folder(root, job) / "train.csv"
         if any(stage.minutes is not None for stage in job.study.stages_of(job.method)) or not curve.exists():
@@ -183,17 +161,10 @@ def cost_of(job: Job, root: Path) -> float:
         return min(float(rows.read(curve)["seconds"].iloc[0]) / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)
     if job.training:
-        return 2 if has_weights(root, job.training) else NOT_HERE
+        return 2.0 if has_weights(root, job.training) else NOT_HERE
     if method.family == "unsupervised":
         return NOT_HERE
-    return 0 if method.told == "known" else 1 if method.name != "bicubic" else 2
-
-
-def cell(job: Job) -> tuple[Any, ...]:
-    """What of a score or training the harness decides."""
-    if job.kind == "train":
-        return job.study.dataset, job.study.protocol.digest
-    return job.study.dataset, job.split, job.msi_bands, job.scenario, job.study.protocol.digest
+    return 0.0 if method.told == "known" else 1.0 if method.name != "bicubic" else 2.0
 
 
 def measured_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:

@@ -16,6 +16,7 @@ from benchmark.engines import Here
 from benchmark.evaluate import measured, seen
 from benchmark.execute import keep_pictures, pending
 from benchmark.jobs import NoWeightsError, weights_of
+from benchmark.keys import canonical
 from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, noise
 from benchmark.studies import STUDIES
@@ -219,20 +220,39 @@ def test_refresh_without_parameters_needs_two_others_of_the_same_cell(tmp_path, 
     assert "1 others were" in found["s3rnet-teacher"][1]
     found = refreshed("bicubic", "gsa", *NAMES)  # bicubic was measured again above
     assert all(fresh for fresh, _ in found.values())
-    assert "around it measured again: bicubic, gsa, equal" in found["s3rnet-student"][1]
+    assert "around it measured again: score bicubic" in found["s3rnet-student"][1] and "score gsa" in found["s3rnet-student"][1]
 
 
-def test_one_witness_that_differs_marks_nobody(tmp_path, monkeypatch):
-    jobs = jobs_of(methods=("bicubic", "gsa", "cnmf", "hysure"), scenarios=(CLEAN,))
+def test_one_witness_that_differs_marks_nobody_else(tmp_path, monkeypatch):
+    methods = ("bicubic", "gsa", "cnmf", "hysure", *NAMES)
+    jobs = jobs_of(methods=methods, scenarios=(CLEAN,))
     execute(jobs, tmp_path, FABRIC)
+    for path in tmp_path.glob("*/train-*/model.safetensors"):
+        path.unlink()
     path = store.folder(tmp_path, scores_of(jobs, "gsa")[0]) / "rows.csv"
     rows.write(path, [row | {"sam_deg": row["sam_deg"] + 1e-3} for row in rows.read(path).to_dict("records")])
     original = Job.source.func
-    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | {"protocol": "0" * 16}))
-    again = jobs_of(methods=("bicubic", "gsa", "cnmf", "hysure"), scenarios=(CLEAN,))
+    moved = {"protocol": "0" * 16}
+    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | (moved if self.kind == "score" else {})))
+    again = jobs_of(methods=methods, scenarios=(CLEAN,))
     found = {job.method: (fresh, words) for job, fresh, words in refresh.refresh(again, tmp_path, FABRIC)}
-    assert [name for name, (fresh, _) in found.items() if fresh] == ["cnmf", "hysure"]  # measured before it
-    assert "NOT equal" in found["bicubic"][1]  # it would stand for itself, but three were measured
+    assert {name for name, (fresh, _) in found.items() if fresh} == {"cnmf", "hysure", "bicubic"}  # measured, each of them
+    assert all("NOT equal: score gsa" in found[name][1] for name in NAMES)
+
+
+def test_evidence_that_others_gave_is_no_evidence_for_others(tmp_path, monkeypatch):
+    """A job that others stood for, and one measured before a later change, say nothing of that change."""
+    measured = {"parts": ["data", "protocol"], "evidence": "image a measured again: equal, largest difference 0"}
+    stood = {"parts": ["data"], "evidence": "its own code is unchanged; around it measured again: score gsa, equal"}
+    assert refresh.latest_measured({"refreshed": [measured]}) == {"data", "protocol"}
+    assert refresh.latest_measured({"refreshed": [measured, stood]}) == {"protocol"}
+    assert refresh.latest_measured({"refreshed": [stood, measured]}) == {"data", "protocol"}
+    (job,) = scores_of(jobs_of(scenarios=(CLEAN,)), "gsa")
+    inputs = json.loads(canonical(job.inputs))
+    other = refresh.Measured("x", inputs, job.source, frozenset({"data"}))
+    assert refresh.says(other, job, "data") and not refresh.says(other, job, "protocol")
+    assert not refresh.says(dataclasses.replace(other, source={"data": "another"}), job, "data")
+    assert not refresh.says(dataclasses.replace(other, inputs=inputs | {"split": "another"}), job, "data")
 
 
 def test_weights_of_another_seed_are_other_weights(tmp_path):
