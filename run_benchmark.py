@@ -39,7 +39,7 @@ import torch
 
 import datasets
 import methods
-from benchmark import store
+from benchmark import measurements, store
 from benchmark.arguments import arguments
 from benchmark.engines import Order, engine_of, workers_of
 from benchmark.flags import check_precision, device_kind, fabric_of, study_of
@@ -274,7 +274,7 @@ def measure(args: argparse.Namespace) -> int:
         for line in keep_pictures(due, args.results, fabric):
             print(line, file=sys.stderr)
     if args.command == "complexity":
-        print(store.costs(args.results, jobs).to_string(index=False))
+        print(measurements.costs(args.results, jobs).to_string(index=False))
     else:
         page, digest = args.reports / chosen.name / "index.html", current.made_of(chosen, jobs, args.results)
         if not current.is_current(page, digest):

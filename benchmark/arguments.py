@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from benchmark.engines import CHOICES
 from benchmark.flags import add_budget, add_flags
 from benchmark.on_pairs import FUSED_BY, TRAINED
 from methods.estimation import DEFAULT, ESTIMATORS
+
+Commands = Any  # argparse has no public name for what add_subparsers gives
 
 
 def arguments(description: str | None = None) -> argparse.ArgumentParser:
@@ -16,24 +19,54 @@ def arguments(description: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="methods, datasets, protocols, sensors and profiles")
+    _of_studies(commands)
+    _of_pairs(commands)
+    _of_the_suite(commands)
+    for command in commands.choices.values():
+        command.add_argument("--study-file", action="append", type=Path, default=[], metavar="FILE.py",
+                             help="a file that registers methods, datasets, metrics or studies of your own")
+    return parser
+
+
+def _of_studies(commands: Commands) -> None:
+    """What measures, shows and checks the rows of a study."""
     run = commands.add_parser("run", help="measure what is missing, then render the report")
     report = commands.add_parser("report", help="render the report from the rows there are")
-    faithful = commands.add_parser("fidelity", help="each method against its release or toolbox: outputs, counts, speed")
-    faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of all")
-    faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
-                          help="receives fidelity.csv and recorded.csv")
-    growth = commands.add_parser("growth", help="how time and memory grow with pixels, bands and batch: reports/speed")
-    growth.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of ten that are chosen")
-    growth.add_argument("--seconds", type=float, default=20.0, metavar="X",
-                        help="a point that is predicted to take longer is left out, and told (default: 20)")
-    growth.add_argument("--force", action="store_true", help="measure again what is there")
-    growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
-    growth.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives growth.csv")
-    growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
-    made = commands.add_parser("estimators", help="estimators of the sensors' responses on made pairs: reports/estimators")
-    made.add_argument("--force", action="store_true", help="measure again what is there")
-    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives estimators.csv")
-    made.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
+    fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
+    claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
+    stored = commands.add_parser("weights", help="write the parameters that a study trained to one file, in half precision")
+    stored.add_argument("--to", type=Path, required=True, metavar="FILE", help="receives them; weights=FILE uses them")
+    stands = commands.add_parser("status", help="the state of each job, who is at it, and how long the rest takes")
+    stands.add_argument("--workers", nargs="+", type=int, default=(), metavar="N",
+                        help="the whole study on N workers, from measured times: hours, idle share, what limits")
+    checked = commands.add_parser("verify", help="check a results folder: records, rows, parameters, and the study's page")
+    for command in (run, report, complexity, fresh, claims, stored, stands, checked):
+        add_flags(command)
+        command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
+        command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    for command in (run, complexity):
+        command.add_argument("--force", action="store_true", help="measure every job of the plan anew")
+        command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose code has changed")
+        command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
+        command.add_argument("--engine", default="local", metavar="WHERE",
+                             help=f"where jobs run: {CHOICES} (default: local, a process a GPU, or one)")
+        command.add_argument("--devices", type=int, default=1, metavar="N",
+                             help="GPUs, or shares of the cores, of one training: each takes part of every batch (default: 1)")
+        command.add_argument("--timeout", type=float, default=72.0, metavar="HOURS",
+                             help="a job that takes longer is ended and counts as failed (default: 72)")
+        command.add_argument("--retry", action="store_true", help="run jobs again, too, that have failed three times")
+        command.add_argument("--dry-run", action="store_true", help="print the plan as `status` does and stop")
+    report.add_argument("--only", nargs="+", default=(), metavar="NAME",
+                        help="write the files of these tables and figures alone: names as `list` prints them")
+    run.add_argument("--pictures", action="store_true",
+                     help="keep one estimate a method and split (not in git), which false colours and error maps are made of")
+    run.add_argument("--rescore", action="store_true",
+                     help="measure the scores anew from the parameters there are, such as for a new metric; nothing is trained")
+
+
+def _of_pairs(commands: Commands) -> None:
+    """What works on two files of one's own."""
     own = commands.add_parser("fuse", help="fuse a pair of files without a reference: estimates, figures and a picture")
     estimate = commands.add_parser("estimate", help="spectral responses and PSF of the two sensors, from a pair of files")
     trained = commands.add_parser("train-on", help="train methods on a pair of files, one scale down, then fuse it with them")
@@ -69,44 +102,29 @@ def arguments(description: str | None = None) -> argparse.ArgumentParser:
         add("--psf", metavar="FILE|gaussian:SIGMA|from:FILE.npz", help="PSF in HR pixels, if it is known")
         add("--phase", type=int, metavar="N", help="0-based row and column of the HR pixel that the PSF is centred on")
         add("--responses", type=Path, metavar="FILE.npz", help="what `estimate` wrote, in the place of these three")
+
+
+def _of_the_suite(commands: Commands) -> None:
+    """What belongs to no study: checks of methods and estimators, data sets, results folders as a whole."""
+    faithful = commands.add_parser("fidelity", help="each method against its release or toolbox: outputs, counts, speed")
+    faithful.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of all")
+    faithful.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                          help="receives fidelity.csv and recorded.csv")
+    growth = commands.add_parser("growth", help="how time and memory grow with pixels, bands and batch: reports/speed")
+    growth.add_argument("--methods", nargs="+", default=(), metavar="METHOD", help="instead of ten that are chosen")
+    growth.add_argument("--seconds", type=float, default=20.0, metavar="X",
+                        help="a point that is predicted to take longer is left out, and told (default: 20)")
+    growth.add_argument("--force", action="store_true", help="measure again what is there")
+    growth.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="auto takes a GPU if there is one")
+    growth.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives growth.csv")
+    growth.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    made = commands.add_parser("estimators", help="estimators of the sensors' responses on made pairs: reports/estimators")
+    made.add_argument("--force", action="store_true", help="measure again what is there")
+    made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives estimators.csv")
+    made.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
     fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
     fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")
-    complexity = commands.add_parser("complexity", help="parameters, multiply-adds, time and memory")
-    fresh = commands.add_parser("refresh", help="measure a part of stale rows again and mark those that are equal as fresh")
-    claims = commands.add_parser("claims", help="what the papers claim, and what holds by the rows of a study")
-    stored = commands.add_parser("weights", help="write the parameters that a study trained to one file, in half precision")
-    stored.add_argument("--to", type=Path, required=True, metavar="FILE", help="receives them; weights=FILE uses them")
-    stands = commands.add_parser("status", help="the state of each job, who is at it, and how long the rest takes")
-    stands.add_argument("--workers", nargs="+", type=int, default=(), metavar="N",
-                        help="the whole study on N workers, from measured times: hours, idle share, what limits")
-    checked = commands.add_parser("verify", help="check a results folder: records, rows, parameters, and the study's page")
-    for command in (run, report, complexity, fresh, claims, stored, stands, checked):
-        add_flags(command)
-        command.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="where rows are kept")
-        command.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
-    for command in (run, complexity):
-        command.add_argument("--force", action="store_true", help="measure every job of the plan anew")
-        command.add_argument("--redo-stale", action="store_true", help="measure jobs anew whose code has changed")
-        command.add_argument("--shard", metavar="i/n", help="only the i-th of n parts of the plan")
-        command.add_argument("--engine", default="local", metavar="WHERE",
-                             help=f"where jobs run: {CHOICES} (default: local, a process a GPU, or one)")
-        command.add_argument("--devices", type=int, default=1, metavar="N",
-                             help="GPUs, or shares of the cores, of one training: each takes part of every batch (default: 1)")
-        command.add_argument("--timeout", type=float, default=72.0, metavar="HOURS",
-                             help="a job that takes longer is ended and counts as failed (default: 72)")
-        command.add_argument("--retry", action="store_true", help="run jobs again, too, that have failed three times")
-        command.add_argument("--dry-run", action="store_true", help="print the plan as `status` does and stop")
     joined = commands.add_parser("merge", help="bring the rows of other results folders into one")
     joined.add_argument("sources", nargs="+", type=Path, metavar="DIR", help="results folders")
     joined.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives them")
-    report.add_argument("--only", nargs="+", default=(), metavar="NAME",
-                        help="write the files of these tables and figures alone: names as `list` prints them")
-    run.add_argument("--pictures", action="store_true",
-                     help="keep one estimate a method and split (not in git), which false colours and error maps are made of")
-    run.add_argument("--rescore", action="store_true",
-                     help="measure the scores anew from the parameters there are, such as for a new metric; nothing is trained")
-    for command in commands.choices.values():
-        command.add_argument("--study-file", action="append", type=Path, default=[], metavar="FILE.py",
-                             help="a file that registers methods, datasets, metrics or studies of your own")
-    return parser

@@ -109,23 +109,26 @@ def begun(order: Order, system: str, workers: int, timeout_s: float) -> Cluster:
     return Cluster(order, client_of(cluster), timeout_s, cluster)
 
 
-def queue(name: str, **options: Any) -> Any:
-    """A Dask cluster of one-job workers that a batch system starts; its account, queue, memory and time are what Dask's own
-    configuration says of it (``~/.config/dask/jobqueue.yaml``).
-    """  # noqa: D205
+def queue(name: str) -> Any:
+    """A Dask cluster of one-job workers that a batch system starts.
+
+    Its account, queue, memory, cores and time are what Dask's own configuration says of it (``~/.config/dask/jobqueue.yaml``);
+    one core and 16 GB where it says nothing.
+
+    Raises:
+        PlanError: dask-jobqueue is not installed.
+    """
     try:
         import dask_jobqueue
     except ImportError as error:
         raise PlanError(f"--engine {name}: {error}; install the extra: pip install '.[cluster]'") from error
-    import dask
+    from dask import config
 
-    there = {key: dask.config.get(f"jobqueue.{name}.{key}", None) for key in ("cores", "memory", "walltime")}
-    usual = {"cores": 1, "memory": "16GB", "walltime": "24:00:00"}
-    words = {key: value for key, value in usual.items() if there[key] is None and key != "walltime"} | options
-    before = dask.config.get(f"jobqueue.{name}.job-script-prologue", None) or []
+    own = {key: usual for key, usual in (("cores", 1), ("memory", "16GB")) if config.get(f"jobqueue.{name}.{key}", None) is None}
+    before = config.get(f"jobqueue.{name}.job-script-prologue", None) or []
     return getattr(dask_jobqueue, SYSTEMS[name])(
         processes=1, worker_extra_args=["--nthreads", "1"], python=sys.executable,
-        job_script_prologue=[*before, f"cd {ROOT}", f"export PYTHONPATH={ROOT}"], **words)
+        job_script_prologue=[*before, f"cd {ROOT}", f"export PYTHONPATH={ROOT}"], **own)
 
 
 def _dask() -> Any:

@@ -47,6 +47,7 @@ def execute(jobs: list[Job], root: Path, engine: Engine, force: bool = False, re
     waiting = [job for job in due if job.kind != "cost"] + [job for job in due if job.kind == "cost"]  # times: undisturbed
     running: list[Job] = []
     looked: dict[str, float] = {}  # key -> when a job was seen in other hands
+    told = False
     with tqdm(total=len(due), desc="jobs", unit="job", disable=not due) as bar:
         try:
             while waiting or running:
@@ -57,8 +58,9 @@ def execute(jobs: list[Job], root: Path, engine: Engine, force: bool = False, re
                     engine.start(job, force or rescore)
                     if engine.room < 1:
                         break
-                if not running:
-                    _wait_for_others(waiting, root, looked)
+                if not running:  # all that is left is in the hands of other processes
+                    told = told or _tell_of_others(waiting, root)
+                    time.sleep(0.5)
                     continue
                 ended = engine.next(POLL_SECONDS)
                 if ended is None:
@@ -97,16 +99,13 @@ def startable(waiting: list[Job], running: list[Job], engine: Engine, looked: di
     return found[: engine.room]
 
 
-def _wait_for_others(waiting: list[Job], root: Path, looked: dict[str, float]) -> None:
-    """All that is left is in the hands of other processes: say whose, and wait a little."""
-    told = looked.setdefault("told", 0.0)
-    if not told:
-        by = {there.words for job in waiting if (there := claims.holder(store.folder(root, job)))}
-        if by:
-            tqdm.write(f"{len(waiting)} jobs are left, which others measure ({'; '.join(sorted(by))}): waiting for them",
-                       file=sys.stderr)
-            looked["told"] = 1.0
-    time.sleep(0.5)
+def _tell_of_others(waiting: list[Job], root: Path) -> bool:
+    """Say which processes hold the jobs that are left; whether any does."""
+    by = {there.words for job in waiting if (there := claims.holder(store.folder(root, job)))}
+    if by:
+        tqdm.write(f"{len(waiting)} jobs are left, which others measure ({'; '.join(sorted(by))}): waiting for them",
+                   file=sys.stderr)
+    return bool(by)
 
 
 def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False,

@@ -133,8 +133,8 @@ class Local:
         except (EOFError, OSError):
             worker.process.join()
             if not worker.ready:  # no job's fault
-                raise PlanError(f"a process that was to run jobs could not begin ({how(worker.process.exitcode)}); what it "
-                                "said stands above. --engine here runs them in this process") from None
+                raise PlanError(f"a process that was to run jobs could not begin (exit status {worker.process.exitcode}); what "
+                                "it said stands above. --engine here runs them in this process") from None
             return job, self._lost(worker, how(worker.process.exitcode))
         if word == "ready":
             worker.ready = True

@@ -6,8 +6,8 @@ marked as those of the code as it is, with the evidence beside them. Nothing is 
 
 Where a job's own code is unchanged and only the harness around it is not, others stand for it that were measured again under
 each part that has changed: three, or two where it cannot be measured here, all equal (:func:`says`). So rows of trained
-networks whose parameters are not on this machine, of methods that take minutes an image and of trainings by the clock need not be
-thrown away for a change that they do not see.
+networks whose parameters are not on this machine, of methods that take minutes an image and of trainings by the clock need
+not be thrown away for a change that they do not see.
 """
 
 from __future__ import annotations

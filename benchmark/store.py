@@ -1,4 +1,4 @@
-"""Results on disk: one folder a job, read by reports.
+"""Results on disk: one folder a job. Reports read the rows of a plan by :mod:`benchmark.measurements`.
 
 results/<dataset>/<kind>-<first method>-<12 digits of the key>/
 job.json            inputs in words, digests of the code by part, provenance; of a failed job its error
@@ -23,7 +23,7 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,12 +35,11 @@ from benchmark import checkpoints, rows
 from benchmark.keys import canonical
 from benchmark.machine import ROOT, code_version
 from benchmark.plan import Job, PlanError
-from benchmark.protocol import CLEAN
 from datasets.scene import SceneError
-from methods.registry import MethodError, split_label
+from methods.registry import MethodError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 ANEW = ".anew"
 GIVEN_UP = 3  # times that a method may fail at a job before it is left alone
@@ -243,86 +242,6 @@ def log(place: Path, line: str) -> None:
     """Add a line with the time to a job's log."""
     with writing(place, "--results"), (place / "log.txt").open("a", encoding="utf-8") as file:
         file.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {line}\n")
-
-
-# ------------------------------------------------------------------------------------------------------ rows of a plan
-
-
-def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> pd.DataFrame:
-    """All rows of the finished jobs of a kind; empty if there are none.
-
-    Each has its job, the method as this plan calls it, and as ``stale`` the parts of the code that have changed, in words.
-    Rows of damaged files are left out: :func:`held` says so of their jobs.
-
-    Args:
-        root: results folder.
-        jobs: of a plan.
-        kind: ``"train"``, ``"score"`` or ``"cost"`` (of this plan's device; :func:`costs` reads those of all).
-        name: ``"rows.csv"``, or ``"train.csv"`` for learning curves (also of trainings that still run).
-    """
-    import pandas as pd  # here and below, where rows are read: what only plans need not wait for it
-
-    frames = []
-    for job in jobs:
-        path = folder(root, job) / name
-        if job.kind == kind and path.exists():
-            there = held(root, job)
-            if there.state == "damaged":
-                continue
-            try:
-                frame = rows.read(path).drop_duplicates()  # a line that stands there twice counts once
-            except rows.RowsError:
-                continue
-            words = {"job": job.key[:12], "stale": ", ".join(there.changed)}
-            if name == "train.csv":
-                words |= {"msi_bands": str(job.msi_bands), "seed": str(job.seed)}
-            frames.append(_named(frame, job).assign(**words))
-    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-    if name == "train.csv" and len(found):
-        found = found.astype({"msi_bands": int, "seed": int})
-    return found
-
-
-def estimates(root: Path, jobs: Iterable[Job]) -> dict[tuple[str, int, str], Path]:
-    """``(method, MSI band count, split)`` -> the file of the estimate that is kept for pictures, where it is there.
-
-    ``cube`` (bands, H, W) float16 in [0, 1], ``image``, ``wavelengths`` (bands,) in nm; ``reference.npz`` beside it likewise.
-    """
-    found = {}
-    for job in jobs:
-        path = folder(root, job) / "estimate.npz"
-        if job.kind == "score" and job.scenario == CLEAN and job.seed == job.study.seeds[0] and path.exists():
-            found[job.method, job.msi_bands, job.study.called(job.split)] = path
-    return found
-
-
-def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
-    """Cost rows of a plan's cells, of every device they were measured on."""
-    import pandas as pd
-
-    frames = []
-    for job in jobs:
-        if job.kind != "cost":
-            continue
-        cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
-        for place in sorted(folder(root, job).parent.glob(f"cost-{job.names[0]}-*")):
-            with contextlib.suppress(StoreError, rows.RowsError):
-                words = words_of(place)
-                inputs = words.get("inputs", {})
-                if (place / "rows.csv").exists() and inputs == cell | {"device": inputs.get("device")}:
-                    changed = ", ".join(differing(words.get("source"), job.source))
-                    frames.append(_named(rows.read(place / "rows.csv"), job).assign(stale=changed))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
-
-
-def _named(frame: pd.DataFrame, job: Job) -> pd.DataFrame:
-    """Rows under the names that this plan gives its methods and splits: another may call the same cell otherwise."""
-    if job.kind == "score":
-        return frame.assign(method=job.method, split=job.study.called(job.split))
-    if job.kind != "train":
-        return frame.assign(method=job.method)
-    labels = dict(zip(job.names, job.methods))
-    return frame.assign(method=[labels.get(split_label(name)[0], name) for name in frame["method"]])
 
 
 # --------------------------------------------------------------------------------------------------------------- files

@@ -8,7 +8,7 @@ endmembers in [0, 1], A (p, N) abundances on the unit simplex, A_s those at LR. 
 The fused image is ``E A``.
 Departures: LR pixels that span fewer than p - 1 dimensions get fewer endmembers (:mod:`methods.sisal`). Images that
 were divided by their maximum, because it exceeds 1, are multiplied by it again.
-Its stopping rules compare small falls of residuals: on noisy images of 32 pixels, blind, one thread and two differ by 0.17 dB.
+Its stopping rules compare small falls of residuals: on small noisy images another number of threads may stop at another step.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark import measurements, store
 from benchmark import rows as tables_of_rows
-from benchmark import store
 from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.estimators import conditions_of as estimator_conditions
 from benchmark.page.index import write_index
@@ -113,10 +113,10 @@ APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {"speed": speed_of
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
     """What the results folder holds of a study; of trainings, the curves of the methods that the study asks for."""
-    curves = store.read(results, jobs, "train", "train.csv")
-    return Rows(store.read(results, jobs, "score"), store.costs(results, jobs), asked(curves, jobs),
+    curves = measurements.read(results, jobs, "train", "train.csv")
+    return Rows(measurements.read(results, jobs, "score"), measurements.costs(results, jobs), asked(curves, jobs),
                 _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"),
-                estimates=store.estimates(results, jobs))
+                estimates=measurements.estimates(results, jobs))
 
 
 def asked(trained: pd.DataFrame, jobs: Iterable[Job]) -> pd.DataFrame:
@@ -133,7 +133,7 @@ def _read_or_empty(path: Path) -> pd.DataFrame:
 def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
     """All that a page says of a study and that no row holds."""
     held = {job.key: store.held(results, job) for job in jobs}
-    trained = asked(store.read(results, jobs, "train"), jobs)
+    trained = asked(measurements.read(results, jobs, "train"), jobs)
     budgets = budgets_of(study)
     unranked = unranked_words(study, budgets)
     kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(budgets) > 1))}

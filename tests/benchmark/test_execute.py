@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
 from benchmark import execute as execution
-from benchmark import metrics, refresh, rows, store
+from benchmark import measurements, metrics, refresh, rows, store
 from benchmark.engines import Here
 from benchmark.evaluate import measured, seen
 from benchmark.execute import keep_pictures, pending
@@ -45,7 +45,7 @@ def jobs_of(**words):
 
 
 def table(root, jobs):
-    return store.read(root, jobs, "score").set_index(["method", "scenario", "image"])["psnr_db"]
+    return measurements.read(root, jobs, "score").set_index(["method", "scenario", "image"])["psnr_db"]
 
 
 def scores_of(jobs, method):
@@ -91,7 +91,7 @@ def test_a_training_that_fails_is_never_scored(tmp_path, monkeypatch):
     monkeypatch.setattr(HOKD, "forward", lambda self, batch: {"loss": forward(self, batch)["loss"]})
     jobs = jobs_of(methods=NAMES, scenarios=(CLEAN,))
     assert len(execute(jobs, tmp_path, FABRIC)) == 3
-    assert store.read(tmp_path, jobs, "score").empty
+    assert measurements.read(tmp_path, jobs, "score").empty
     assert "its training is failed" in store.failure(tmp_path, scores_of(jobs, "s3rnet-student")[0])[1]
 
 
@@ -166,7 +166,7 @@ def test_rescoring_measures_a_new_metric_and_trains_nothing(tmp_path, monkeypatc
     jobs = jobs_of()
     assert {store.state(tmp_path, job) for job in jobs} == {"done"} and pending(jobs, tmp_path) == []
     assert execute(jobs, tmp_path, FABRIC, rescore=True) == []
-    assert not store.read(tmp_path, jobs, "score")["worst"].isna().any() and table(tmp_path, jobs).equals(before)
+    assert not measurements.read(tmp_path, jobs, "score")["worst"].isna().any() and table(tmp_path, jobs).equals(before)
     assert trained == {path: path.read_bytes() for path in tmp_path.glob("*/train-*/*") if path.is_file()}
     for path in tmp_path.glob("*/train-*/model.safetensors"):
         path.unlink()
@@ -265,9 +265,9 @@ def test_weights_of_another_seed_are_other_weights(tmp_path):
 def test_pictures_are_kept_once_and_hold_what_was_fused(tmp_path):
     jobs = jobs_of()
     execute(jobs, tmp_path, FABRIC)
-    assert store.estimates(tmp_path, jobs) == {}
+    assert measurements.estimates(tmp_path, jobs) == {}
     assert keep_pictures(jobs, tmp_path, FABRIC) == []
-    found = store.estimates(tmp_path, jobs)
+    found = measurements.estimates(tmp_path, jobs)
     assert set(found) == {(name, 4, "test") for name in STUDY.methods}
     reference, given = STUDY.protocol.look(STUDY.data.scene("test_0"), 4)
     fused = registry.fuse(create("bicubic", bands=172, msi_bands=4), given.lr_hsi[None], given.hr_msi[None])[0]

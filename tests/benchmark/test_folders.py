@@ -7,7 +7,7 @@ import shutil
 import pytest
 from lightning_fabric import Fabric
 
-from benchmark import checkpoints, store
+from benchmark import checkpoints, measurements, store
 from benchmark.engines import Here
 from benchmark.execute import execute
 from benchmark.folders import counted, merge, verify
@@ -98,11 +98,11 @@ def test_rows_that_lack_are_counted(root, jobs):
 
 
 def test_parameters_that_are_damaged_are_trained_again_to_the_same_rows(root, jobs):
-    before = store.read(root, jobs, "score").set_index(["method", "image"])["psnr_db"]
+    before = measurements.read(root, jobs, "score").set_index(["method", "image"])["psnr_db"]
     flipped(next(root.glob("*/train-*/model.safetensors")))
     next(root.glob("*/score-s3rnet-student-*/rows.csv")).unlink()
     assert execute(jobs, root, Here(root, Fabric(accelerator="cpu", devices=1))) == []
-    assert store.read(root, jobs, "score").set_index(["method", "image"])["psnr_db"].equals(before)
+    assert measurements.read(root, jobs, "score").set_index(["method", "image"])["psnr_db"].equals(before)
     assert list(verify(root)) == []
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 import run_benchmark
-from benchmark import checkpoints, rows, store
+from benchmark import checkpoints, measurements, rows, store
 from benchmark.plan import plan
 from benchmark.protocol import CLEAN
 from benchmark.studies import STUDIES
@@ -84,7 +84,7 @@ def test_parts_of_the_code_that_changed_are_told_and_a_new_metric_is_none(measur
     words["source"]["scoring"] = "0" * 16
     (place / "job.json").write_text(json.dumps(words))
     assert store.held(root, job).changed == ("scoring",)
-    assert set(store.read(root, [job], "score")["stale"]) == {"scoring"}
+    assert set(measurements.read(root, [job], "score")["stale"]) == {"scoring"}
     words["source"] |= {"scoring": job.source["scoring"], "metric psnr_db": "0" * 16}
     (place / "job.json").write_text(json.dumps(words))
     assert store.held(root, job).changed == ("metric psnr_db",)
@@ -93,10 +93,10 @@ def test_parts_of_the_code_that_changed_are_told_and_a_new_metric_is_none(measur
 def test_a_cell_has_the_name_that_the_plan_at_hand_gives_it(tmp_path):
     job, _ = cell(tmp_path)
     store.finish(store.begin(tmp_path / "results", job), [{"method": "another spelling", "image": "x"}], {})
-    assert set(store.read(tmp_path / "results", [job], "score")["method"]) == {"gsa"}
+    assert set(measurements.read(tmp_path / "results", [job], "score")["method"]) == {"gsa"}
     training = dataclasses.replace(job, kind="train", methods=("s3rnet-teacher", "s3rnet-student@fusion=sum"))
     frame = pd.DataFrame({"method": ["s3rnet-teacher", "s3rnet-student"]})
-    assert store._named(frame, training)["method"].tolist() == list(training.methods)
+    assert measurements._named(frame, training)["method"].tolist() == list(training.methods)
 
 
 def test_what_is_measured_anew_takes_its_place_when_it_is_complete(measured, tmp_path):
@@ -112,9 +112,9 @@ def test_what_is_measured_anew_takes_its_place_when_it_is_complete(measured, tmp
 def test_a_kill_between_the_two_moves_costs_nothing(measured, tmp_path):
     root = tmp_path / "results"
     job, place = cell(tmp_path)
-    rows_there = store.read(root, [job], "score")
+    rows_there = measurements.read(root, [job], "score")
     place.rename(place.with_name(place.name + store.ANEW))  # the old ones are put aside, the new ones not yet in place
-    assert store.state(root, job) == "done" and store.read(root, [job], "score").equals(rows_there)
+    assert store.state(root, job) == "done" and measurements.read(root, [job], "score").equals(rows_there)
 
 
 def test_a_failure_of_what_is_measured_anew_costs_no_row(measured, tmp_path):

@@ -6,8 +6,8 @@ import torch
 from benchmark.fidelity.recordings import filled, inputs, load_case
 from methods import create
 from methods.registry import MethodError
+from tests.methods.hooks import calls_of, differences, firsts
 from tests.methods.images import pair
-from tests.methods.internals import differences, watched
 
 CASE = load_case("mog_dcn")
 
@@ -38,9 +38,10 @@ def test_golden_inside_as_well():
         model = create("mog-dcn", bands=172, msi_bands=4)
     model = filled(model.to_empty(device="cpu"), CASE)
     modules = dict(model.named_modules())
-    seen, steps = watched(model, [name for name in CASE["internals"] if name in modules]), watched_steps(model)
-    seen["output"] = model(*inputs(CASE))
-    found = differences(seen | steps, CASE["internals"] | {"output": CASE["output"]})
+    steps = watched_steps(model)
+    with calls_of(model, [name for name in CASE["internals"] if name in modules]) as calls:
+        image = model(*inputs(CASE))
+    found = differences(firsts(calls) | steps | {"output": image}, CASE["internals"] | {"output": CASE["output"]})
     assert len(found) == 31 and max(found.values()) < 1e-5, found
 
 

@@ -6,8 +6,8 @@ import torch
 from benchmark.fidelity.recordings import filled, inputs, load_case
 from methods import create
 from methods.registry import MethodError
+from tests.methods.hooks import calls_of, differences, firsts
 from tests.methods.images import pair
-from tests.methods.internals import differences, watched
 
 CASE = load_case("msdcnn")
 
@@ -16,9 +16,9 @@ CASE = load_case("msdcnn")
 @torch.no_grad()
 def test_golden():
     model = filled(create("msdcnn", bands=172, msi_bands=4), CASE)
-    seen = watched(model, CASE["internals"])
-    seen["output"] = model(*inputs(CASE))
-    found = differences(seen, CASE["internals"] | {"output": CASE["output"]})
+    with calls_of(model, CASE["internals"]) as calls:
+        image = model(*inputs(CASE))
+    found = differences(firsts(calls) | {"output": image}, CASE["internals"] | {"output": CASE["output"]})
     assert len(found) == 7 and max(found.values()) < 1e-5, found
 
 

@@ -8,8 +8,8 @@ from benchmark.fidelity.recordings import filled, inputs, load_case, relative_di
 from methods import create
 from methods.psrt import shuffle, unshuffle
 from methods.registry import MethodError
+from tests.methods.hooks import calls_of, differences, firsts
 from tests.methods.images import pair
-from tests.methods.internals import differences, watched
 
 CASE = load_case("psrt")
 
@@ -20,10 +20,10 @@ def test_golden_with_and_without_interpolation():
     model = filled(create("psrt", bands=172, msi_bands=4), CASE)
     lr_hsi, hr_msi, up_hsi = inputs(CASE)
     assert relative_difference(model(lr_hsi, hr_msi), CASE["output"]) < 1e-5
-    seen = watched(model, CASE["internals"])
-    direct = model.sharpened(up_hsi, hr_msi)
+    with calls_of(model, CASE["internals"]) as calls:
+        direct = model.sharpened(up_hsi, hr_msi)
     assert relative_difference(direct, CASE["extra_outputs"]["output_direct"]) < 1e-5
-    seen = {name: found.movedim(-1, 1) if name.startswith("w.layers") else found for name, found in seen.items()}
+    seen = {name: found.movedim(-1, 1) if name.startswith("w.layers") else found for name, found in firsts(calls).items()}
     found = differences(seen, CASE["internals"])
     assert len(found) == 8 and max(found.values()) < 1e-5, found
 

@@ -6,8 +6,8 @@ import torch
 from benchmark.fidelity.recordings import filled, inputs, load_case
 from methods.registry import MethodError, card, create
 from methods.ssrnet import replaced_bands
+from tests.methods.hooks import calls_of, differences, firsts
 from tests.methods.images import pair
-from tests.methods.internals import differences, watched
 
 CASE = load_case("ssrnet")
 
@@ -16,8 +16,9 @@ CASE = load_case("ssrnet")
 @torch.no_grad()
 def test_golden_with_all_that_the_release_returns():
     model = filled(create("ssrnet", bands=172, msi_bands=4), CASE)
-    seen = watched(model, CASE["internals"])
-    image, spatial = model.forward_with_spatial(*inputs(CASE))
+    with calls_of(model, CASE["internals"]) as calls:
+        image, spatial = model.forward_with_spatial(*inputs(CASE))
+    seen = firsts(calls)
     seen |= {"x_spec": image, "x_spat": spatial, "spat_edge1": spatial[:, :, :-1] - spatial[:, :, 1:],
              "spat_edge2": spatial[..., :-1] - spatial[..., 1:], "spec_edge": image[:, :-1] - image[:, 1:]}
     found = differences(seen, CASE["internals"] | CASE["extra_outputs"])

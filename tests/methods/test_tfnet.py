@@ -6,8 +6,8 @@ from torch.nn import functional as F
 
 from benchmark.fidelity.recordings import filled, inputs, load_case
 from methods import create
+from tests.methods.hooks import calls_of, differences, firsts
 from tests.methods.images import pair
-from tests.methods.internals import differences, watched
 
 CASES = {name: load_case(name) for name in ("tfnet", "restfnet")}
 
@@ -18,9 +18,9 @@ CASES = {name: load_case(name) for name in ("tfnet", "restfnet")}
 def test_golden(name):
     case = CASES[name]
     model = filled(create(name, bands=172, msi_bands=4), case)
-    seen = watched(model, case["internals"])
-    seen["output"] = model(*inputs(case))
-    found = differences(seen, case["internals"] | {"output": case["output"]})
+    with calls_of(model, case["internals"]) as calls:
+        image = model(*inputs(case))
+    found = differences(firsts(calls) | {"output": image}, case["internals"] | {"output": case["output"]})
     assert len(found) > 5 and max(found.values()) < 1e-5, found
 
 
