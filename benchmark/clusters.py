@@ -124,7 +124,8 @@ def queue(name: str) -> Any:
         raise PlanError(f"--engine {name}: {error}; install the extra: pip install '.[cluster]'") from error
     from dask import config
 
-    own = {key: usual for key, usual in (("cores", 1), ("memory", "16GB")) if config.get(f"jobqueue.{name}.{key}", None) is None}
+    usual = {"cores": 1, "memory": "16GB"}
+    own = {key: value for key, value in usual.items() if config.get(f"jobqueue.{name}.{key}", None) is None}
     before = config.get(f"jobqueue.{name}.job-script-prologue", None) or []
     return getattr(dask_jobqueue, SYSTEMS[name])(
         processes=1, worker_extra_args=["--nthreads", "1"], python=sys.executable,
