@@ -44,12 +44,14 @@ def fuse_own(args: argparse.Namespace) -> int:
     """Fuse a pair of files with several methods; 1 if one of them failed."""
     from benchmark.deliver import claim, deliver
     from benchmark.pair import check_names, fuse_pair, needs_told
+    from benchmark.piecewise import memory
     from benchmark.told import given as given_responses
     from benchmark.told import judged
 
     shipped = ("subspace-net@weights=shipped",) if "subspace-net" in weights.shipped() else ()
     names = tuple(dict.fromkeys(args.methods or (*FUSED_BY, *shipped)))
     check_names(names)
+    memory(args.memory)  # refused before files are read
     pair, out, record = own_pair(args)
     said = bool(args.srf or args.psf or args.phase is not None or args.responses or args.estimator)
     told, source, trust = None, "", ""

@@ -12,7 +12,7 @@ from statistics import median
 from typing import Any
 
 from benchmark import claims, store
-from benchmark.plan import Job
+from benchmark.plan import Job, PlanError
 
 
 @dataclass(frozen=True)
@@ -84,10 +84,10 @@ def outlook(found: Sequence[Stand], workers: int) -> Outlook:
     """What jobs take on a number of equal workers, each job as long as it or its like took, begun in order as workers are free.
 
     Raises:
-        ValueError: no worker.
+        PlanError: no worker.
     """
     if workers < 1:
-        raise ValueError(f"{workers} workers: choose 1 or more")
+        raise PlanError(f"--workers {workers}: choose 1 or more")
     known = [stand for stand in found if not math.isnan(stand.seconds)]
     ends: dict[str, float] = {}  # of trainings
     free = [0.0] * workers

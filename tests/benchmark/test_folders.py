@@ -11,7 +11,7 @@ from benchmark import checkpoints, measurements, store
 from benchmark.engines import Here
 from benchmark.execute import execute
 from benchmark.folders import counted, merge, verify
-from benchmark.plan import plan
+from benchmark.plan import PlanError, plan
 from benchmark.progress import lines, outlook, stands
 from benchmark.protocol import CLEAN
 from benchmark.studies import STUDIES
@@ -143,5 +143,5 @@ def test_workers_share_the_jobs_and_wait_for_trainings(jobs, root):
     assert many.hours * 3600 == pytest.approx(110)  # the student's score waits for its training
     assert two.hours * 3600 == pytest.approx(120)  # in the order of the plan: two scores, the training, the student's score
     assert two.idle == pytest.approx(1 - 130 / 240) and one.chain * 3600 == pytest.approx(110) and "train" in one.longest
-    with pytest.raises(ValueError, match="0 workers"):
+    with pytest.raises(PlanError, match="--workers 0"):
         outlook(found, 0)
