@@ -19,12 +19,14 @@ import torch
 
 import datasets
 from benchmark import keys
+from benchmark.degradations import DEGRADATIONS, degraded
 from benchmark.plan import BUDGET, PlanError, Study, View
-from benchmark.protocol import PROTOCOLS, Protocol
+from benchmark.protocol import CLEAN, PROTOCOLS, Protocol, Scenario
 from benchmark.sensors import BOXES, FED, SENSORS, bands_of, given, is_sensor, response, shares
 from benchmark.studies import STUDIES, study
 from datasets import SceneError
 from datasets.aviris_bands import KEPT_172, centers_nm
+from methods.registry import near
 from methods.speed import SPEEDS, reduced_precision
 
 if TYPE_CHECKING:
@@ -57,6 +59,8 @@ def add_flags(command: argparse.ArgumentParser) -> None:
     add("--seeds", nargs="+", type=int, metavar="SEED", help="of training")
     add("--recipe", default="", metavar="NAME", help="recipe on the methods' cards, such as paper or release")
     add_budget(command)
+    add("--degrade", nargs="+", metavar="NAME=AMOUNT", default=(),
+        help=f"scenarios in place of the profile's, beside the clean one: {', '.join(DEGRADATIONS)}")
     add("--lr-size", type=int, metavar="PIXELS", help="LR side at which costs are measured")
     add("--speed", choices=SPEEDS, help="of fusing: exact, or in reduced precision (default: exact)")
 
@@ -113,6 +117,7 @@ def study_of(args: argparse.Namespace) -> Study:
                     for name, own in profile.exceptions.items()},
         cost_lr_size=profile.cost_lr_size if args.lr_size is None else args.lr_size,
         precision=args.precision or profile.precision, speed=args.speed or profile.speed,
+        scenarios=(CLEAN, *map(degraded_by, args.degrade)) if args.degrade else profile.scenarios,
         sensors=profile.sensors if same_data and not (args.msi_sensor or args.srf) else {},
     )
     if max(len(args.msi_sensor or ()), len(args.ratio or ())) > 1:
@@ -127,6 +132,22 @@ def study_of(args: argparse.Namespace) -> Study:
                             f"{choices} MSI bands; choose of these, or name another --msi-sensor")
         chosen = replace(chosen, msi_bands=held)
     return named(chosen, profile, args.study)
+
+
+def degraded_by(text: str) -> Scenario:
+    """The scenario of ``NAME=AMOUNT``.
+
+    Raises:
+        PlanError: no such degradation, or no amount.
+    """
+    name, _, amount = text.partition("=")
+    if name not in DEGRADATIONS:
+        raise PlanError(f"--degrade {text}: unknown degradation '{name}'.{near(name, DEGRADATIONS)} Choices: "
+                        f"{', '.join(DEGRADATIONS)}")
+    try:
+        return degraded(DEGRADATIONS[name](float(amount)))  # type: ignore[call-arg]  # the amount is the first field of each
+    except ValueError as error:
+        raise PlanError(f"--degrade {text}: {error}") from error
 
 
 def observed(protocol: Protocol, args: argparse.Namespace) -> Protocol:

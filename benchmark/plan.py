@@ -189,18 +189,23 @@ class Study:
         Raises:
             MethodError: no recipe of that name.
         """
-        recipes = card(label).recipes
-        if not recipes or "weights" in split_label(label)[1]:  # parameters in the place of a training
+        recipes, own = card(label).recipes, split_label(label)[1]
+        if not recipes or "weights" in own:  # parameters in the place of a training
             return ()
-        name = str(split_label(label)[1].get("recipe", "")) or self.recipe or next(iter(recipes))
+        name = str(own.get("recipe", "")) or self.recipe or next(iter(recipes))
         if name not in recipes:
             raise MethodError(f"method '{label}' has no recipe '{name}'; choices: {', '.join(recipes)}")
         held = recipes[name]
         return held if isinstance(held, tuple) else (held,)
 
     def budget_of(self, label: str) -> dict[str, Any]:
-        """Fields of its recipe that this study replaces for a method."""
-        return {**self.training, **self.exceptions.get(split_label(label)[0], {})}
+        """Fields of its recipe that this study, or a variant, replaces for a method."""
+        name, own = split_label(label)
+        return {**self.training, **self.exceptions.get(name, {}), **({"keep": own["keep"]} if "keep" in own else {})}
+
+    def is_oracle(self, label: str) -> bool:
+        """Whether a method, or the choice of its parameters, looks at the reference."""
+        return card(label).oracle or any(stage.keep == "best-on-test" for stage in self.stages_of(label))
 
     def stages_of(self, label: str) -> tuple[Recipe, ...]:
         """The recipe of a method, stage by stage, under this study's budget; empty for training-free methods.
@@ -349,6 +354,7 @@ class Job:
                       for stage in study.stages_of(self.method)]
             for stage in stages:
                 stage.pop("stage", None)
+            words |= {"kept_on": list(study.splits)} if study.is_oracle(self.method) else {}
             return words | {"recipe": stages if len(stages) > 1 else stages[0], "precision": study.precision}
         words |= {"split": self.split, "scenario": self.scenario.words} | fused
         return words | {"training": self.training.key if self.training else None}
@@ -370,7 +376,8 @@ class Job:
         if self.kind == "cost":
             return parts | {"counting": source.digest("benchmark.complexity:cost")}
         protocol, data = self.study.protocol, self.study.data
-        parts |= {"protocol": source.digest((type(protocol), "look"), Scene),
+        defects: list[source.Root] = [type(each) for each in self.scenario.degradations]
+        parts |= {"protocol": source.digest((type(protocol), "look"), Scene, *defects),
                   "data": source.digest((type(data), "read"), (type(data), "scene"))}
         if self.kind == "train":
             tasks = {stage.task for stage in self.study.stages_of(self.method)}

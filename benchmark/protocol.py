@@ -4,7 +4,8 @@
     reference, observation = protocol.look(scene, msi_bands=4, scenario=noise("lr_hsi", 35))
 
 A :class:`Protocol` fixes what all rows of a table share (its ``digest`` stands in every row); a :class:`Scenario` is
-one column of a robustness table (noise, misregistration, wrong sensor model). Adding scenarios changes no digest.
+one column of a robustness table: white noise, misregistration, a wrong sensor model, or what :mod:`benchmark.degradations`
+holds. Adding scenarios changes no digest.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +25,9 @@ from benchmark import keys, sensors
 from datasets.aviris_bands import KEPT_172, is_aviris
 from datasets.scene import Scene, SceneError
 from methods.responses import Told, gaussian_psf
+
+if TYPE_CHECKING:
+    from benchmark.degradations import Degradation
 
 BANDS = ("aviris-172", "auto", "all")
 
@@ -41,6 +45,7 @@ class Scenario:
         told_srf_shift_nm: the response a method is told is centred this many nm away from the one used.
         other_scene: the LR-HSI is that of another scene (``benchmark.evaluate.seen``): a method that scores no worse makes
             no use of it.
+        degradations: what else goes wrong, in this order (:mod:`benchmark.degradations`).
     """
 
     # What stands in every key; a field that came later is left out while at its default (see benchmark.keys).
@@ -53,12 +58,14 @@ class Scenario:
     told_psf_sigma: float | None = None
     told_srf_shift_nm: float = 0.0
     other_scene: bool = False
+    degradations: tuple[Degradation, ...] = ()
 
     @property
     def words(self) -> dict[str, object]:
         """What of it stands in keys."""
         code = keys.own_code(type(self), Scenario)
-        return keys.fields(self) | ({"code": code} if code else {})
+        defects = {"degradations": [each.words for each in self.degradations]} if self.degradations else {}
+        return keys.fields(self) | defects | ({"code": code} if code else {})
 
 
 CLEAN = Scenario()
@@ -74,6 +81,16 @@ def noise(target: str, snr_db: float) -> Scenario:
 def shifted(pixels: int) -> Scenario:
     """LR-HSI misregistered by ``pixels`` HR pixels (the papers' 259-pixel tiles allow 0 to 3)."""
     return Scenario(f"shift-{pixels}", shift=pixels) if pixels else CLEAN
+
+
+def told_psf(sigma: float) -> Scenario:
+    """A Gaussian PSF of ``sigma`` HR pixels is told, whatever the true one is."""
+    return Scenario(f"told-psf-{sigma:g}", told_psf_sigma=float(sigma))
+
+
+def told_srf(nm: float) -> Scenario:
+    """The SRF that is told is that of a sensor whose bands lie ``nm`` higher."""
+    return Scenario(f"told-srf-{nm:g}", told_srf_shift_nm=float(nm)) if nm else CLEAN
 
 
 OTHER_LR_HSI = Scenario("other-lr-hsi", other_scene=True)
@@ -210,7 +227,9 @@ class Protocol:
         window = self._window(scene, 0)
         reference = window.rescaled()
         srf = self.response(reference.wavelengths, msi_bands)
-        lr_valid = None
+        lr_valid, nm = None, reference.wavelengths
+        defects = [(each, torch.Generator().manual_seed(keys.seed(self.digest, scene.name, type(each).__name__)))
+                   for each in scenario.degradations]
         if self.use_given and reference.given:
             lr_hsi, hr_msi = self._given(reference, msi_bands, scenario)
         else:
@@ -218,11 +237,20 @@ class Protocol:
             if scenario.shift:  # the shifted window on the scale of the reference
                 raw, shifted = window.seen, self._window(scene, scenario.shift)
                 source, valid = (shifted.cube - raw.min()) / (raw.max() - raw.min()), shifted.valid
-            lr_hsi = blur_decimate(source, self.psf, self.ratio, self.phase, self.boundary)
+            for each, draw in defects:
+                source = each.hsi_scene(source, nm, draw)
+            optics = [each for each, _ in defects if each.has_optics]
+            lr_hsi = optics[-1].decimated(source, self) if optics else blur_decimate(
+                source, self.psf, self.ratio, self.phase, self.boundary)
             if valid is not None:
                 hidden = blur_decimate((~valid[None]).float(), torch.ones_like(self.psf), self.ratio, self.phase, self.boundary)
                 lr_valid = hidden[0] < 0.5  # a count: 1 or more where the support sees an invalid pixel
-            hr_msi = apply_response(reference.cube, srf)
+            seen = reference.cube
+            for each, draw in defects:
+                seen = each.msi_scene(seen, nm, draw)
+            hr_msi = apply_response(seen, srf)
+        for each, draw in defects:
+            lr_hsi, hr_msi = each.lr_hsi(lr_hsi, nm, draw), each.hr_msi(hr_msi, draw)
 
         generator = torch.Generator().manual_seed(self._noise_seed(scene.name, scenario))
         if scenario.noise_target in ("lr_hsi", "both"):
@@ -231,8 +259,10 @@ class Protocol:
             hr_msi = add_noise(hr_msi, scenario.snr_db, generator, self.noise_domain)
 
         told = self if scenario.told_psf_sigma is None else replace(self, psf_sigma=scenario.told_psf_sigma, psf_matrix=())
-        told_srf = self.response(reference.wavelengths, msi_bands, scenario.told_srf_shift_nm)
-        return reference, Observation(lr_hsi, hr_msi, Told(told.psf, told_srf, self.phase), lr_valid, reference.valid)
+        responses = Told(told.psf, self.response(reference.wavelengths, msi_bands, scenario.told_srf_shift_nm), self.phase)
+        for each, _ in defects:
+            responses = each.told(responses, self)
+        return reference, Observation(lr_hsi, hr_msi, responses, lr_valid, reference.valid)
 
     def reference(self, scene: Scene) -> Scene:
         """The HR-HSI to be estimated alone, as :meth:`look` gives it."""
@@ -284,6 +314,10 @@ class Protocol:
         missing = [key for key in keys if key not in reference.given]
         if missing:
             raise SceneError(f"scene '{reference.name}' came without {missing}; it has {sorted(reference.given)}")
+        if any(each.on_scene for each in scenario.degradations):
+            raise SceneError(f"scenario '{scenario.name}' changes what the sensors see, and the images of scene "
+                             f"'{reference.name}' are given; choose a protocol that simulates them, or a degradation of the "
+                             "images alone")
         return reference.given[keys[0]], reference.given[keys[1]]
 
     def _noise_seed(self, image: str, scenario: Scenario) -> int:

@@ -28,6 +28,7 @@ from methods.responses import Told
 from methods.speed import trainable
 
 VALIDATION_SHARE = 0.1  # of a training's cost: what validation may take
+TRIAL_SHARE = 0.05  # of a budget: for how long a learning rate is tried
 
 
 class TrainingError(RuntimeError):
@@ -43,6 +44,7 @@ class Progress:
     stage: int = 0
     stage_step: int = 0
     stage_seconds: float = 0.0
+    factor: float = 0.0  # on the learning rate of every stage; 0: not chosen yet
     curve: list[dict[str, Any]] = field(default_factory=list)  # the rows of train.csv
     sums: dict[str, float] = field(default_factory=dict)  # of the loss terms since the last logged epoch
     summed: int = 0
@@ -55,15 +57,18 @@ class Training:
     Args:
         job: of kind ``"train"``.
         fabric: device and precision.
+        factor: on every learning rate; 0: the one that is best of ``lr_range``, where the recipe has one.
     """
 
-    def __init__(self, job: Job, fabric: Fabric) -> None:
+    def __init__(self, job: Job, fabric: Fabric, factor: float = 0.0) -> None:
         self.fabric, self.stages = fabric, job.study.stages_of(job.method)
-        self.job, self.progress = job, Progress()
-        protocol = job.study.protocol
+        self.job, self.progress = job, Progress(factor=factor)
+        self.clock = time.process_time if fabric.device.type == "cpu" else time.monotonic
+        study, protocol = job.study, job.study.protocol
         self.crops_of = Varied if self.stages[0].vary else Crops
         self.validation: list[tuple[Tensor, Tensor, Tensor, Told]] = []
-        for scene in job.study.data.load("val"):
+        on_test = any(stage.keep == "best-on-test" for stage in self.stages)
+        for scene in (each for split in (study.splits if on_test else ("val",)) for each in study.data.load(split)):
             looks = validated(scene, protocol) if self.stages[0].vary else [protocol.look(scene, job.msi_bands)]
             self.validation += [(seen.lr_hsi, seen.hr_msi, reference.cube, seen.told) for reference, seen in looks]
         torch.manual_seed(job.seed)
@@ -82,6 +87,8 @@ class Training:
 
     def run(self) -> Iterator[bool]:
         """Train to the end, one step at a time; yields whether an epoch ended with it and was logged."""
+        if not self.progress.factor:
+            self.progress.factor = self.best_factor()
         while self.progress.stage < len(self.stages):
             self.begin_stage()
             while self.share < 1:
@@ -91,6 +98,26 @@ class Training:
                     self.end_epoch()
                 yield ended
             self.progress.stage, self.progress.stage_step, self.progress.stage_seconds = self.progress.stage + 1, 0, 0.0
+
+    def best_factor(self) -> float:
+        """Of the recipe's ``lr_range``: each is tried from the same start, with the same crops; the trials are logged."""
+        scores, recipe = {}, self.stages[0]
+        for factor in recipe.lr_range:
+            state = random_state()
+            trial = Training(self.job, self.fabric, factor)
+            trial.begin_stage()
+            try:
+                while trial.share < TRIAL_SHARE:
+                    trial.step()
+                found = {name: trial.validate(name)["val_psnr_db"] for name in trial.models}
+                scores[factor] = sum(found.values()) if all(map(math.isfinite, found.values())) else -math.inf
+            except TrainingError:
+                found, scores[factor] = dict.fromkeys(trial.models, math.nan), -math.inf
+            self.progress.curve += [
+                {"epoch": 0, "step": trial.progress.step, "seconds": 0.0, "method": name,
+                 "quantity": f"val_psnr_db_at_lr_{recipe.lr * factor:.3g}", "value": score} for name, score in found.items()]
+            restore_random_state(state)
+        return max(scores, key=lambda factor: scores[factor]) if scores else 1.0
 
     @property
     def recipe(self) -> Recipe:
@@ -133,6 +160,8 @@ class Training:
         self.crops = self.crops_of(self.job, recipe)
         self.begin_task(recipe)
         groups = parameter_groups(self.groups_of(), recipe)
+        for group in groups:
+            group["initial_lr"] *= self.progress.factor or 1.0
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](
             groups, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=self.job.study.precision != "16-mixed")
         self.optimizer: Any = self.fabric.setup_optimizers(optimizer)
@@ -150,7 +179,7 @@ class Training:
         Raises:
             TrainingError: a loss term or gradient that is not finite; the parameters are then as they were.
         """
-        start, progress, recipe = time.monotonic(), self.progress, self.recipe
+        start, progress, recipe = self.clock(), self.progress, self.recipe
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * rate(group["schedule"], self.share, recipe.epochs)
         self.task.train()
@@ -170,7 +199,7 @@ class Training:
         self.optimizer.step()
         for name, average in self.averages.items():
             average.update_parameters(self.models[name])
-        seconds = time.monotonic() - start
+        seconds = self.clock() - start
         progress.step, progress.stage_step = progress.step + 1, progress.stage_step + 1
         progress.seconds, progress.stage_seconds = progress.seconds + seconds, progress.stage_seconds + seconds
         progress.summed += 1
@@ -214,7 +243,7 @@ class Training:
 
     def select(self, name: str, scores: dict[str, float]) -> None:
         """Keep the parameters of a network if its recipe keeps the best and these are."""
-        score = {"last": math.inf, "best-sam": scores["val_sam_deg"], "best-psnr": -scores["val_psnr_db"]}[self.recipe.keep]
+        score = {"last": math.inf, "best-sam": scores["val_sam_deg"]}.get(self.recipe.keep, -scores["val_psnr_db"])
         if score < self.progress.best.get(name, (math.inf,))[0]:
             kept = {key: value.detach().cpu().clone() for key, value in self.evaluated(name).state_dict().items()}
             self.progress.best[name] = score, kept

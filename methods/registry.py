@@ -1,9 +1,10 @@
 """Every method by name: what it is (:class:`Method`), how it is trained (:class:`Recipe`), how it is built and called.
 
 Wherever a method's name is taken, ``name@key=value,key=value`` names it with other build arguments. Every method that is
-trained takes four more keys: ``recipe`` is the recipe of its card that it is trained by, ``train`` which scenes of the data set
-it is trained on, ``weights`` a file of parameters in the place of a training (:mod:`methods.weights`), ``anchor`` a method
-without training that it then corrects (:mod:`methods.anchored`).
+trained takes five more keys: ``recipe`` is the recipe of its card that it is trained by, ``train`` which scenes of the data set
+it is trained on, ``keep`` which parameters of a training are kept (:class:`Recipe`), ``weights`` a file of parameters in the
+place of a training (:mod:`methods.weights`), ``anchor`` a method without training that it then corrects
+(:mod:`methods.anchored`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ import torch
 FAMILIES = ("classical", "unsupervised", "supervised")
 FIDELITIES = ("release", "described", "reference")
 TOLD = ("known", "blind")
-RESERVED = ("recipe", "train")  # keys of a variant that say how it is trained
+RESERVED = ("recipe", "train", "keep")  # keys of a variant that say how it is trained
+KEEPS = ("last", "best-sam", "best-psnr", "best-on-test")
 WRAPPED = ("weights", "anchor")  # build arguments that every method that is trained takes
 VARIED = ("bands", "gain", "sensor", "psf", "ratio", "noise", "misregistration")  # what a recipe may draw anew for each crop
 STANDARD = ("bands", "msi_bands", "ratio", "psf", "srf", "phase")  # what every method may be told
@@ -48,10 +50,12 @@ class Recipe:
         crop: side of the square HR crop in pixels.
         augment: any of ``"flip"``, ``"rotate"``.
         train_snr_db: SNR of white noise added to the LR-HSI crop of each entry, in dB; infinite: none.
-        keep: ``"last"`` parameters, or those with the ``"best-sam"`` or ``"best-psnr"`` on the validation split, entry
-            by entry.
+        keep: one of :data:`KEEPS`: the ``"last"`` parameters, or those with the ``"best-sam"`` or ``"best-psnr"`` on the
+            validation split, entry by entry; ``"best-on-test"`` takes the best PSNR on the held-out images themselves, as
+            some releases do: its scores are those of an oracle.
         steps: a budget in optimizer steps, in place of ``epochs``.
-        minutes: a budget in minutes of training, in place of ``epochs``; schedules follow the share used up.
+        minutes: a budget in minutes of training, in place of ``epochs``; schedules follow the share used up. On a CPU minutes
+            of its processor, whatever else runs beside.
         log_every: steps between two logged (and validated) epochs; None: one pass over the images.
         stage: name of this stage of a training of several; its task is told it (:meth:`methods.tasks.Task.begin`), and
             keys hold it in the place of the task's name.
@@ -63,6 +67,8 @@ class Recipe:
         weights: coefficients of loss terms that are not the task's own, as ``((term, coefficient), ...)``.
         vary: what of each crop is drawn anew, any of :data:`VARIED`: the network is told the responses of each and one
             training serves any number of MSI bands (:mod:`benchmark.varied`); empty: all as the protocol says.
+        lr_range: factors on the learning rate, each tried at first for a twentieth of the budget, on top of it; the one with
+            the best PSNR on the validation split is trained with. Empty: the rate as it is.
     """
 
     # What stands in every key, as committed rows have it; a field that came later is left out while at its default.
@@ -91,6 +97,11 @@ class Recipe:
     recompute: bool = False
     weights: tuple[tuple[str, float], ...] = ()
     vary: tuple[str, ...] = ()
+    lr_range: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.keep not in KEEPS:
+            raise MethodError(f"keep={self.keep}; choices: {', '.join(KEEPS)}")
 
 
 @dataclass(frozen=True)

@@ -80,8 +80,9 @@ def axes_of(scenarios: Sequence[Scenario]) -> dict[str, Axis]:
             levels = [Level(scenario, float(i), scenario.name) for i, (_, scenario) in enumerate(found)]
         else:
             levels = [Level(scenario, amount, f"{amount:g} {unit}".strip()) for amount, scenario in found]
-        if clean and name in ("shift", "told-srf"):
-            levels = sorted([*levels, Level(clean, 0.0, f"0 {unit}")], key=lambda level: level.at)
+        zero = any(scenario.degradations and scenario.degradations[0].axis.zero for _, scenario in found)
+        if clean and (zero or name in ("shift", "told-srf")):
+            levels = sorted([*levels, Level(clean, 0.0, f"0 {unit}".strip())], key=lambda level: level.at)
         elif clean:
             ends = [level.at for level in levels]
             step = max(ends[-1] - ends[-2] if len(ends) > 1 else 0.0, 5.0 if unit == "dB" else 0.3 * abs(ends[-1]) or 1.0)
@@ -101,6 +102,9 @@ def _kind(scenario: Scenario) -> tuple[tuple[str, str, str, str], float]:
     sigma, shifted = scenario.told_psf_sigma, scenario.told_srf_shift_nm
     if sigma is not None and scenario == Scenario(scenario.name, told_psf_sigma=sigma):
         return ("told-psf", "a PSF of another width is told", "told PSF sigma (HR pixels)", "px"), sigma
+    if len(scenario.degradations) == 1 and scenario == Scenario(scenario.name, degradations=scenario.degradations):
+        axis = scenario.degradations[0].axis
+        return (axis.name, axis.words, axis.label, axis.unit), scenario.degradations[0].amount
     if shifted and scenario == Scenario(scenario.name, told_srf_shift_nm=shifted):
         return ("told-srf", "a shifted SRF is told", "shift of the told SRF (nm)", "nm"), shifted
     found = NUMBERED.fullmatch(scenario.name)

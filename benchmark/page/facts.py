@@ -135,8 +135,8 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
     held = {job.key: store.held(results, job) for job in jobs}
     trained = asked(measurements.read(results, jobs, "train"), jobs)
     budgets = budgets_of(study)
-    unranked = unranked_words(study, budgets)
-    kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(budgets) > 1))}
+    unranked = unranked_words(study)
+    kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(amounts_of(study)) > 1))}
     # Not of costs: the plan names those of the device that renders, and a page must not depend on it.
     words = [held[job.key].words for job in jobs if job.kind != "cost" and held[job.key].measured]
     told_of = [each["provenance"] for each in words if isinstance(each.get("provenance"), dict)]
@@ -209,8 +209,23 @@ def budget_words(stages: tuple[Recipe, ...]) -> str:
         stage.minutes is not None for stage in stages) else []
     ends += [] if ends else [f"{each(stage.epochs for stage in stages)} epochs"]
     where = f" in {len(stages)} stages" if len(stages) > 1 else ""
+    rates = each(stage.lr for stage in stages)
+    tried = stages[0].lr_range
+    words = f"learning rate that of the recipe times one of {', '.join(f'{factor:g}' for factor in tried)}, the best for the " \
+        "validation scenes" if tried else f"learning rate {rates}"
     return (f"{' or '.join(ends)}{where}, batch {each(stage.batch for stage in stages)}, "
-            f"crop {each(stage.crop for stage in stages)}, learning rate {each(stage.lr for stage in stages)}")
+            f"crop {each(stage.crop for stage in stages)}, {words}")
+
+
+def amounts_of(study: Study) -> set[str]:
+    """Training budgets that differ; budgets in minutes are equal if the minutes a network are, whatever a step takes."""
+    found = set()
+    for method in study.methods:
+        if stages := study.stages_of(method):
+            timed = all(stage.minutes is not None for stage in stages)
+            minutes = sum(stage.minutes or 0.0 for stage in stages) / len(stages[0].trains)
+            found.add(f"{minutes:.6g} minutes" if timed else budget_words(stages))
+    return found
 
 
 def budgets_of(study: Study) -> dict[str, list[str]]:
@@ -285,26 +300,26 @@ def training_conditions(study: Study, jobs: list[Job], held: Mapping[str, Held],
 
 def kind_of(study: Study, method: str, unequal: bool) -> str:
     """With which methods one is ranked: known, blind or trained; none for oracles and trainings of unequal budgets."""
-    if card(method).oracle:
+    if study.is_oracle(method):
         return ""
     if study.recipe_of(method):
         return "" if unequal else "trained"
     return told(method, study.arguments_of(method))
 
 
-def unranked_words(study: Study, budgets: Mapping[str, list[str]]) -> tuple[str, ...]:
+def unranked_words(study: Study) -> tuple[str, ...]:
     """Which methods are not ranked, and why."""
-    oracles = [method for method in study.methods if card(method).oracle]
+    oracles = [method for method in study.methods if study.is_oracle(method)]
     words = [f"Not ranked: {', '.join(oracles)}, since told the reference."] if oracles else []
-    if len(budgets) > 1:
-        words.append(f"Trained methods are not ranked, since their training budgets differ ({len(budgets)} of them).")
+    if (count := len(amounts_of(study))) > 1:
+        words.append(f"Trained methods are not ranked, since their training budgets differ ({count} of them).")
     return tuple(words)
 
 
 def mark_of(study: Study, method: str) -> str:
     """What must be said behind a method's name: what it is told, and what it is faithful to."""
     held = card(method)
-    words = [told(method, study.arguments_of(method)), "oracle" if held.oracle else "",
+    words = [told(method, study.arguments_of(method)), "oracle" if study.is_oracle(method) else "",
              "described" if held.fidelity == "described" else ""]
     return ", ".join(word for word in words if word)
 

@@ -106,7 +106,8 @@ def about(whole: Section, method: str) -> dict[str, str]:
     card = whole.facts.cards.get(method)
     if card is None:
         return dict.fromkeys(ABOUT, "")
-    return {"family": card.family, "told": "oracle" if card.oracle else card.told, "fidelity": card.fidelity}
+    told = "oracle" if "oracle" in whole.facts.marks.get(method, "") else card.told
+    return {"family": card.family, "told": told, "fidelity": card.fidelity}
 
 
 def _controls(whole: Section) -> str:

@@ -97,7 +97,7 @@ def test_kinds_follow_the_card():
     held = study("unsupervised")
     kinds = {"usdn": "known", "usdn-oracle": "", "gsa": "blind", "hysure": "known", "psdnet-oracle": "", "ssuf": "trained"}
     assert {method: kind_of(held, method, False) for method in kinds} == kinds
-    assert unranked_words(held, {}) == ("Not ranked: usdn-oracle, since told the reference.",)
+    assert unranked_words(held) == ("Not ranked: usdn-oracle, since told the reference.",)
 
 
 def test_variants_have_no_published_figures_and_say_how_they_are_built():

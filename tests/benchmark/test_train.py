@@ -1,5 +1,6 @@
 """The training loop: aligned crops, exact resume, interrupts, and a loss that is not finite."""
 
+import copy
 import dataclasses
 import math
 import os
@@ -21,6 +22,7 @@ from benchmark.plan import Job, PlanError, Study, plan
 from benchmark.studies import STUDIES
 from benchmark.train import train
 from methods import create, weights
+from methods.registry import MethodError
 from methods.tasks import HOKD
 
 STUDY = dataclasses.replace(
@@ -391,3 +393,63 @@ def test_a_network_told_varied_sensors_resumes_and_scores_any_msi(tmp_path):
     for _ in again.run():
         pass
     assert same(straight.parameters(), again.parameters())
+
+
+def test_the_learning_rate_is_the_one_of_the_trials_with_the_best_validation(tmp_path):
+    _, _, curve = run(tmp_path / "t", job(lr_range=(1e-6, 1.0, 1e9), steps=40, schedule="constant"))
+    trials = curve[curve["quantity"].str.startswith("val_psnr_db_at_lr_")]
+    assert set(trials["quantity"]) == {f"val_psnr_db_at_lr_{lr}" for lr in ("1e-09", "0.001", "1e+06")}
+    assert set(trials["epoch"]) == {0} and set(trials["step"]) <= {1, 2} and set(trials["method"]) == {
+        "s3rnet-teacher", "s3rnet-student"}
+    score = trials.groupby("quantity")["value"].sum(min_count=2)
+    best = float(score.idxmax().rpartition("_")[2])
+    assert curve.loc[curve["quantity"] == "lr", "value"].tolist() == pytest.approx([best] * 40)
+    # the trials leave no trace: a training whose rate that is from the start gives the same bytes
+    alone = run(tmp_path / "u", job(steps=40, schedule="constant", lr=best))[1]
+    assert same(run(tmp_path / "v", job(lr_range=(1e-6, 1.0, 1e9), steps=40, schedule="constant"))[1], alone)
+
+
+def test_a_resumed_training_keeps_the_learning_rate_it_has_chosen():
+    of = job(lr_range=(1e-6, 10.0), steps=4, schedule="constant")
+    first = loop.Training(of, Fabric(accelerator="cpu", devices=1))
+    next(first.run())
+    again = loop.Training(of, Fabric(accelerator="cpu", devices=1))
+    again.restore(copy.deepcopy(first.state()))
+    assert again.progress.factor == first.progress.factor != 0
+    assert again.optimizer.param_groups[0]["initial_lr"] == first.optimizer.param_groups[0]["initial_lr"]
+    for training in (first, again):
+        list(training.run())
+    assert same(first.parameters(), again.parameters())
+
+
+def test_minutes_on_a_cpu_are_those_of_its_processor(monkeypatch):
+    clocks = {"processor": 0.0, "wall": 0.0}
+    monkeypatch.setattr(loop.time, "process_time", lambda: clocks["processor"])
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clocks["wall"])
+    of = job(minutes=0.1, steps=None)
+    training = loop.Training(of, Fabric(accelerator="cpu", devices=1))
+    forward = HOKD.forward
+
+    def busy(self, batch):
+        clocks["processor"], clocks["wall"] = clocks["processor"] + 1.5, clocks["wall"] + 100.0
+        return forward(self, batch)
+
+    monkeypatch.setattr(HOKD, "forward", busy)
+    assert len(list(training.run())) == 4 and training.progress.seconds == 6.0
+
+
+def test_best_on_test_looks_at_the_held_out_images_and_says_so(tmp_path):
+    name = "s3rnet-student@recipe=alone,keep=best-on-test"
+    study = dataclasses.replace(STUDY, methods=("s3rnet-student", name), training=STUDY.training | {"lr": 1e-1, "steps": 8})
+    of, plain = (next(each for each in plan(dataclasses.replace(study, methods=(label,)), "cpu") if each.kind == "train")
+                 for label in (name, "s3rnet-student@recipe=alone,keep=best-psnr"))
+    assert of.inputs["kept_on"] == ["test"] and "kept_on" not in plain.inputs and of.key != plain.key
+    assert study.is_oracle(name) and not study.is_oracle("s3rnet-student")
+    training = loop.Training(of, Fabric(accelerator="cpu", devices=1))
+    scene = next(iter(study.data.load("test")))
+    assert len(training.validation) == 1 and torch.equal(training.validation[0][2], study.protocol.reference(scene).cube)
+    list(training.run())
+    logged = [row["value"] for row in training.progress.curve if row["quantity"] == "val_psnr_db"]
+    assert -training.progress.best["s3rnet-student"][0] == max(logged)
+    with pytest.raises(MethodError, match="keep=best; choices: last, best-sam, best-psnr, best-on-test"):
+        plan(dataclasses.replace(study, methods=("s3rnet-student@keep=best",)), "cpu")
