@@ -82,7 +82,9 @@ class Study:
             of ``msi_bands``: scenes of several hyperspectral sensors feed different ones (see :meth:`at`).
         views: sensors and ratios side by side, each split seen in several ways (see :attr:`parts`); a part of a study has one.
         scenarios: columns of the robustness tables; the clean one first.
+        fewer_scenarios: by method that takes too long for all of them, those that it is scored in; say why in a label.
         seeds: of training; training-free methods run once.
+        more_seeds: of methods that are trained more often than the others, by name.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
         training: fields of :class:`methods.registry.Recipe` replaced for every method, the declared budget.
         exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
@@ -106,7 +108,9 @@ class Study:
     sensors: Mapping[str, tuple[Sensor, int]] = field(default_factory=dict)
     views: tuple[View, ...] = ()
     scenarios: tuple[Scenario, ...] = (CLEAN,)
+    fewer_scenarios: Mapping[str, tuple[Scenario, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
+    more_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     recipe: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     exceptions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -202,6 +206,10 @@ class Study:
         """Fields of its recipe that this study, or a variant, replaces for a method."""
         name, own = split_label(label)
         return {**self.training, **self.exceptions.get(name, {}), **({"keep": own["keep"]} if "keep" in own else {})}
+
+    def seeds_of(self, label: str) -> tuple[int, ...]:
+        """Of training; one where nothing is trained."""
+        return self.more_seeds.get(split_label(label)[0], self.seeds) if self.recipe_of(label) else self.seeds[:1]
 
     def is_oracle(self, label: str) -> bool:
         """Whether a method, or the choice of its parameters, looks at the reference."""
@@ -423,7 +431,9 @@ def _scores(study: Study) -> Iterator[Job]:
     for scenario in study.scenarios:
         for msi_bands in study.msi_bands:
             for method in study.methods:
-                for seed in study.seeds if study.stages_of(method) else study.seeds[:1]:
+                if scenario not in study.fewer_scenarios.get(split_label(method)[0], study.scenarios):
+                    continue
+                for seed in study.seeds_of(method):
                     for split, part in study.parts:
                         if msi_bands in part.msi_bands:
                             yield Job("score", part.trained_on(method), (method,), msi_bands, seed, split, scenario)

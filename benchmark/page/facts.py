@@ -144,7 +144,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                      | ({str(device) for device in rows.costs["device"]} if len(rows.costs) else set()))
     return Facts(
         study=study.name, title=title_of(study), methods=study.methods, msi_bands=study.msi_bands,
-        scenarios=study.scenarios, seeds={method: study.seeds if study.recipe_of(method) else study.seeds[:1]
+        scenarios=study.scenarios, seeds={method: study.seeds_of(method)
                                           for method in study.methods},
         splits=tuple(Split(study.dataset, part.called(split), tuple(study.data.entries(split)),
                            SPLIT_WORDS.get((study.dataset, split), ""),
@@ -285,14 +285,16 @@ def training_conditions(study: Study, jobs: list[Job], held: Mapping[str, Held],
                         and "precision" in there.words.get("inputs", {})})
     runs = []
     for row in trained.itertuples() if len(trained) else ():
-        where = [f"{row.msi_bands} MSI bands"] * (len(study.msi_bands) > 1) + [f"seed {row.seed}"] * (len(study.seeds) > 1)
+        where = [f"{row.msi_bands} MSI bands"] * (len(study.msi_bands) > 1)
+        where += [f"seed {row.seed}"] * (len(study.seeds_of(row.method)) > 1)
         failed = "" if row.status == "ok" else f", {row.status}"
         runs.append(f"{row.method}{f' ({chr(44).join(where)})' if where else ''} {row.steps} steps in "
                     f"{row.seconds / 60:.1f} minutes{failed}")
     return [
         ("Recipes", "; ".join(f"{name}: {', '.join(names)}" for name, names in recipes.items())),
         ("Replaced in the recipes", "; ".join(f"{', '.join(names)}: {lines}" for lines, names in replaced.items() if lines)),
-        ("Seeds of training", ", ".join(map(str, study.seeds))),
+        ("Seeds of training", "; ".join([", ".join(map(str, study.seeds)), *(
+            f"{name}: {', '.join(map(str, seeds))}" for name, seeds in study.more_seeds.items())])),
         ("Precision of training", ", ".join(precision)),
         ("Trained", "; ".join(runs)),
     ]
