@@ -270,6 +270,7 @@ def named(chosen: Study, profile: Study, name: str | None) -> Study:
         held["dataset_options"] = {key: value for key, value in of.dataset_options.items() if key != "root"} \
             if of.dataset == profile.dataset else dict(of.dataset_options)
         held["protocol"] = of.protocol.digest
+        held["fewer_scenarios"] = {name: [each.words for each in some] for name, some in of.fewer_scenarios.items()}
         return {key: keys.canonical(value) if isinstance(value, dict) else repr(value) for key, value in held.items()}
 
     new, old = words(chosen), words(profile)
