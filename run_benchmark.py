@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import os
 import signal
 import sys
@@ -137,8 +138,13 @@ def show_estimators(args: argparse.Namespace) -> int:
     if path.exists() and not args.force:
         with path.open(newline="", encoding="utf-8") as file:  # as text: nothing of what is there is rounded
             rows = list(csv.DictReader(file))
-    for row in estimators.compare(held={tuple(each[key] for key in estimators.CELL) for each in rows}):
-        rows.append(row)
+    held = {tuple(each[key] for key in estimators.CELL) for each in rows}
+    fields = estimators.compare(estimators.FIELDS, estimators.FIELD_SCENES, estimators.FIELD_GRID, ("none", "lr-35"), held)
+    for row in itertools.chain(estimators.compare(held=held), fields, estimators.measured_pair(held=held)):
+        if (cell := tuple(str(row[key]) for key in estimators.CELL)) in held:
+            continue
+        held.add(cell)
+        rows.append({key: row[key] for key in rows[0]} if rows else row)
         store.write_csv(path, rows)
     print(path)
     print(render_page("estimators", args.results, args.reports))

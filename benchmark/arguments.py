@@ -9,6 +9,7 @@ from typing import Any
 from benchmark.engines import CHOICES
 from benchmark.flags import add_budget, add_flags
 from benchmark.on_pairs import FUSED_BY, TRAINED
+from methods import pidm
 from methods.estimation import DEFAULT, ESTIMATORS
 
 Commands = Any  # argparse has no public name for what add_subparsers gives
@@ -84,7 +85,8 @@ def _of_pairs(commands: Commands) -> None:
                              help="bring the MSI onto the HSI's grid, by what both files say of where they lie")
         command.add_argument("--out", type=Path, metavar="DIR",
                              help="receives the results, beside earlier ones of the same pair (default: reports/<name of HSI>)")
-        command.add_argument("--estimator", choices=tuple(ESTIMATORS), help=f"of the responses (default: {DEFAULT})")
+        command.add_argument("--estimator", choices=(*ESTIMATORS, pidm.NAME),
+                             help=f"of the responses (default: {DEFAULT}); {pidm.NAME}: what varies over the field first")
     own.add_argument("--methods", nargs="+", metavar="METHOD",
                      help=f"untrained, or with weights=FILE (default: {' '.join(FUSED_BY)}, and subspace-net "
                           "where it comes with weights)")

@@ -6,7 +6,8 @@
 
 A pair is a scene seen by one of :data:`SENSORS_MADE` and through one of :data:`BLURS`, with one of :data:`NOISES`. No estimator
 is told anything of it, nor the phase of the decimation. Scenes of the splits ``train`` and ``val`` are those that constants of
-an estimator may be chosen on.
+an estimator may be chosen on. Besides there are pairs whose degradation varies over the field (:data:`NON_UNIFORM`), and one
+that two sensors measured (:func:`measured_pair`), both also with what :mod:`methods.pidm` finds.
 """
 
 from __future__ import annotations
@@ -25,12 +26,14 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark import keys, metrics, sensors
+from benchmark.degradations import NonUniform, degraded
 from benchmark.machine import code_version, device_name
 from benchmark.protocol import PAPER, add_noise, apply_response, blur_decimate
 from datasets import get
+from datasets.io import data_root
 from datasets.scene import Dataset, Scene
-from methods import create, fuse
-from methods.estimation import ESTIMATORS, Responses, ratio_of
+from methods import create, fuse, pidm
+from methods.estimation import DEFAULT, ESTIMATORS, Responses, ratio_of
 from methods.levels import msi_noise, principal_components
 from methods.parametric import inner
 from methods.responses import gaussian_psf, shifted_psf
@@ -55,6 +58,13 @@ GAUSSIAN_NM = ((480.0, 60.0), (560.0, 60.0), (665.0, 40.0), (840.0, 110.0))  # c
 UNEXPLAINED, EXPECTED, EDGE = 0.03, 0.03, 0.05
 LOSS_DB = 1.5  # an estimate that costs more is bad
 COMPARED = ("nonnegative", "hysure", "parametric")
+NON_UNIFORM: Mapping[str, float] = {"non-uniform-1": 1.0, "non-uniform-2": 2.0}  # in the place of a blur: severity
+FIELDS = (*COMPARED, pidm.NAME)  # compared where the degradation varies, and where nobody knows
+FIELD_GRID = tuple(("tm-4", blur) for blur in ("gaussian-3", *NON_UNIFORM))
+FIELD_SCENES = SCENES[2:4]
+MEASURED = {"dataset": "hyperion-ali", "split": "pair", "image": "paris_hyperion_ali", "sensor": "ali", "blur": "unknown",
+            "noise": "unknown"}
+MEASURED_RATIO = 2
 CELL = ("estimator", "dataset", "split", "image", "sensor", "blur", "noise")  # what a row is of
 
 
@@ -111,12 +121,25 @@ def response(sensor: str, wavelengths: np.ndarray) -> Tensor:
 def made(scene: Scene, sensor: str, blur: str, noise: str, phase: int = 1, **words: Any) -> Made:
     """One pair of a scene, of the reference that PROTOCOL makes of it.
 
+    Args:
+        scene: whole.
+        sensor: of :data:`SENSORS_MADE`; where the degradation varies the protocol's.
+        blur: of :data:`BLURS` or :data:`NON_UNIFORM`.
+        noise: of :data:`NOISES`.
+        phase: of the decimation.
+        **words: identity columns.
+
     Raises:
         SceneError: a scene without the 172 bands of the papers, or smaller than the widest blur.
     """
-    scene = PROTOCOL.reference(scene)
-    psf, srf = BLURS[blur](), response(sensor, scene.wavelengths)
-    clean, hr_msi = blur_decimate(scene.cube, psf, RATIO, phase, "reflect"), apply_response(scene.cube, srf)
+    native, scene = scene, PROTOCOL.reference(scene)
+    srf = response(sensor, scene.wavelengths)
+    if blur in NON_UNIFORM:
+        seen = PROTOCOL.look(native, len(srf), degraded(NonUniform(NON_UNIFORM[blur])))[1]
+        clean, hr_msi, psf, phase = seen.lr_hsi, seen.hr_msi, seen.told.psf.double(), seen.told.phase
+    else:
+        psf = BLURS[blur]()
+        clean, hr_msi = blur_decimate(scene.cube, psf, RATIO, phase, "reflect"), apply_response(scene.cube, srf)
     draw = torch.Generator().manual_seed(keys.seed(scene.name, sensor, blur, noise))
     low, high = (add_noise(image, snr, draw) for image, snr in zip((clean, hr_msi), NOISES[noise]))
     words = {**words, "image": scene.name, "sensor": sensor, "blur": blur, "noise": noise}
@@ -247,6 +270,8 @@ def compare(names: Sequence[str] = COMPARED, scenes: Sequence[tuple[str, str]] =
     for dataset, split in scenes:
         data = _dataset(dataset)
         for cell in itertools.product((dataset,), (split,), data.entries(split), grid, noises):
+            if cell[3][1] in NON_UNIFORM and cell[3][0] != "tm-4":
+                raise ValueError(f"blur '{cell[3][1]}' is that of sensor tm-4, not of {cell[3][0]}")
             due = [name for name in names if (name, *cell[:3], *cell[3], cell[4]) not in held]
             plan += [(data, *cell, due)] if due else []
     here = {"device": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), **code_version()}
@@ -261,17 +286,58 @@ def compare(names: Sequence[str] = COMPARED, scenes: Sequence[tuple[str, str]] =
 
 def row(name: str, pair: Made, known: float) -> dict[str, Any]:
     """Figures of one estimator on one pair; ``known``: PSNR in dB of subspace-ridge told the truth."""
-    images = pair.lr_hsi[None], pair.hr_msi[None]
     start = time.perf_counter()
-    found = ESTIMATORS[name](*images)
+    found, lr_hsi, hr_msi = found_by(name, pair.lr_hsi, pair.hr_msi)
     seconds = time.perf_counter() - start
-    judged = quality(found, *images)[0]
-    told = fused(pair, found.psf[0], found.srf[0], found.phase, found.offset[0])
-    return {**against_truth(found, pair), "residual_mean": sum(judged.residual) / len(judged.residual),
-            "residual_max": max(judged.residual), "unexplained_max": max(judged.unexplained), "expected": judged.expected,
-            "edge": judged.edge, "rank": judged.rank, "bands": judged.bands,
-            "residuals": " ".join(f"{each:.4g}" for each in judged.residual), "psnr_known_db": known, "psnr_told_db": told,
+    judged = quality(found, lr_hsi[None], hr_msi[None])[0]
+    told = fused(pair._replace(lr_hsi=lr_hsi, hr_msi=hr_msi), found.psf[0], found.srf[0], found.phase, found.offset[0])
+    return {**against_truth(found, pair), **figures(judged), "psnr_known_db": known, "psnr_told_db": told,
             "loss_db": known - told, "trust": judged.trust, "seconds": seconds}
+
+
+def found_by(name: str, lr_hsi: Tensor, hr_msi: Tensor) -> tuple[Responses, Tensor, Tensor]:
+    """What an estimator finds of a pair (bands, h, w), (msi_bands, H, W), and the pair, which "pidm" makes uniform first."""
+    if name == pidm.NAME:
+        lr_hsi, hr_msi = pidm.fit(lr_hsi, hr_msi).straightened(lr_hsi, hr_msi)
+    return ESTIMATORS[DEFAULT if name == pidm.NAME else name](lr_hsi[None], hr_msi[None]), lr_hsi, hr_msi
+
+
+def figures(judged: Quality) -> dict[str, Any]:
+    """What the pair says of an estimate, as columns."""
+    return {"residual_mean": sum(judged.residual) / len(judged.residual), "residual_max": max(judged.residual),
+            "unexplained_max": max(judged.unexplained), "expected": judged.expected, "edge": judged.edge, "rank": judged.rank,
+            "bands": judged.bands, "residuals": " ".join(f"{each:.4g}" for each in judged.residual)}
+
+
+def measured_pair(names: Sequence[str] = FIELDS, held: Collection[tuple[str, ...]] = ()) -> Iterator[dict[str, Any]]:
+    """Rows of a pair that two sensors measured: Hyperion and ALI over Paris, on one grid, the Hyperion image decimated here.
+
+    The HR-HSI is the Hyperion image as it was measured, with its own noise; what the sensors' responses are nobody knows.
+
+    Raises:
+        SceneError: no such file.
+    """
+    from benchmark.pair import load_pair
+
+    due = [name for name in names if (name, *MEASURED.values()) not in held]
+    if not due:
+        return
+    path = data_root(None) / f"{MEASURED['image']}.npz"
+    pair = load_pair(f"{path}:cube", f"{path}:msi", decimate=MEASURED_RATIO)
+    assert pair.measured is not None
+    here = {"device": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), **code_version()}
+    for name in due:
+        start = time.perf_counter()
+        found, lr_hsi, hr_msi = found_by(name, pair.lr_hsi, pair.hr_msi)
+        seconds = time.perf_counter() - start
+        judged = quality(found, lr_hsi[None], hr_msi[None])[0]
+        model = create("subspace-ridge", bands=len(lr_hsi), msi_bands=len(hr_msi), ratio=MEASURED_RATIO,
+                       psf=found.psf[0].float(), srf=found.srf[0].float(), phase=found.phase)
+        hr_msi = hr_msi - found.offset[0].float()[:, None, None]
+        told = metrics.psnr(fuse(model, lr_hsi[None], hr_msi[None])[0], pair.measured).item()
+        unknown = ("share_in_band", "srf_error", "psf_error", "centre_error_px", "psnr_known_db", "loss_db")
+        yield {"estimator": name, **MEASURED, **dict.fromkeys(unknown, math.nan), **figures(judged), "psnr_told_db": told,
+               "trust": judged.trust, "seconds": seconds, **here}
 
 
 def calibration(found: pd.DataFrame, loss_db: float = LOSS_DB) -> dict[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmark import store
 from benchmark.flags import budget_of, check_precision, device_kind, fabric_of
-from methods import weights
+from methods import pidm, weights
 from methods.estimation import DEFAULT
 
 # What reads, fuses and draws is imported by the commands: the libraries behind take seconds to load.
@@ -37,6 +37,12 @@ def own_pair(args: argparse.Namespace) -> tuple[Pair, Path, dict[str, Any]]:
     if max(abs(rows), abs(columns)) > TELL_PX:
         print(f"the HR-MSI lies {rows:+.2f} rows and {columns:+.2f} columns (LR pixels) from the LR-HSI, by the correlation of "
               "the two: fusing takes them as registered. Register them first, or take what follows with care", file=sys.stderr)
+    if args.estimator == pidm.NAME:
+        from benchmark.told import uniform
+
+        pair, words = uniform(pair)
+        print(f"{pidm.NAME}: {words}. Both images are made uniform first, then responses estimated", file=sys.stderr)
+        args.estimator, record = DEFAULT, {**record, "uniform": pidm.NAME}
     return pair, out, record
 
 

@@ -11,9 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmark.degradations import Stripes, degraded
+from benchmark.degradations import (
+    BandNoise,
+    DeadLines,
+    DeadPixels,
+    Keystone,
+    NonUniform,
+    Quantisation,
+    Rotation,
+    Saturation,
+    Shift,
+    ShotNoise,
+    Smile,
+    Stripes,
+    degraded,
+)
 from benchmark.plan import Label, PlanError, Study
-from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise, shifted, told_psf
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise, shifted, told_psf, told_srf
 from methods import available, card
 from methods.registry import near
 
@@ -37,6 +51,11 @@ TWINS = ("s3rnet-teacher", "s3rnet-student", "s3rnet-teacher-large", "s3rnet-stu
 # Optimised for each image, in minutes; ARGS-Diff learns 30,000 steps an image, days on a CPU.
 PER_IMAGE = tuple(name for name in available("unsupervised") if name != "args-diff")
 FEW = (CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25))
+# Each alone, on otherwise clean images; a little, and a lot.
+DEFECTS: dict[Any, tuple[float, float]] = {
+    BandNoise: (35, 25), ShotNoise: (10000, 1000), Stripes: (0.02, 0.05), DeadLines: (0.005, 0.02), DeadPixels: (0.005, 0.02),
+    Saturation: (0.01, 0.05), Quantisation: (10, 8), Smile: (1, 3), Keystone: (0.5, 2), Shift: (0.25, 0.5),
+    Rotation: (0.25, 1), NonUniform: (1, 2)}
 ANCHORED = ("ssuf", "u2net")  # networks that learn in minutes
 
 # What the ablations vary: coefficients of the losses (Table III), depths of the student (Table IV), the fusion (Figure 12).
@@ -162,6 +181,24 @@ for _study in (
             Label("Methods that take long are scored clean and with noise of 35 and 25 dB on the LR-HSI alone",
                   ("fewer_scenarios", "scenarios")),
         ),
+    ),
+    Study(
+        name="degradations",
+        title="What goes wrong with real pairs, defect by defect",
+        methods=("bicubic", "gsa", "sfim-hs", "glp-hs", "cnmf", "fuse", "hysure", "hysure-blind", "subspace-ridge",
+                 "subspace-ridge-blind", "subspace-net@weights=shipped", "tfnet", "mimo-sst", "psdnet", "u2net", "s3rnet-teacher",
+                 "s3rnet-student"),
+        dataset="aviris",
+        splits=("test-same-flight", "test-other-flight"),
+        msi_bands=(4,),
+        protocol=replace(PAPER, hr_size=96),
+        scenarios=(CLEAN, *(degraded(kind(amount)) for kind, amounts in DEFECTS.items() for amount in amounts),
+                   shifted(1), shifted(2), told_psf(2.0), told_psf(4.0), told_srf(10.0), told_srf(20.0)),
+        training=EQUAL,
+        exceptions={name: {"minutes": 2 * EQUAL["minutes"]} for name in TWINS},
+        cost_lr_size=24,
+        labels=(Label("Trained on clean images, with the same processor time each; known: told the PSF and SRF, of pairs that "
+                      "vary over the field those of its middle", ("methods", "training", "exceptions")),),
     ),
     Study(
         name="hour",

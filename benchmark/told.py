@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from benchmark.estimators import Quality, quality
 from benchmark.pair import Pair, whole
@@ -23,9 +24,30 @@ from benchmark.protocol import blur_decimate
 from benchmark.sensors import BOXES, MEASURED, bands_of, response
 from benchmark.sensors import given as fields
 from datasets import SceneError
+from methods import pidm
 from methods.estimation import ESTIMATORS, Responses
 from methods.responses import gaussian_psf
-from methods.streamed import part_of
+from methods.streamed import SAMPLE, part_of
+
+
+def uniform(pair: Pair) -> tuple[Pair, str]:
+    """The pair without what varies over its field (:mod:`methods.pidm`), and in words what that was.
+
+    Raises:
+        SceneError: images with missing data, or larger than a field is fitted to.
+        MethodError: images too small for a field.
+    """
+    if pair.valid is not None:
+        raise SceneError(f"--estimator {pidm.NAME}: parts of the images have no data, and a field is fitted to all of them; "
+                         "crop the images, or take another estimator")
+    rows, columns = pair.lr_hsi.shape[1:]
+    if rows * columns > SAMPLE:
+        raise SceneError(f"--estimator {pidm.NAME}: {rows}x{columns} LR pixels; a field is fitted to {SAMPLE} at most: crop "
+                         "the images, or take another estimator")
+    with tqdm(total=pidm.ITERATIONS, desc=pidm.NAME, unit="it", leave=False) as bar:
+        field = pidm.fit(pair.lr_hsi, pair.hr_msi, pidm.ITERATIONS, bar.update)
+    lr_hsi, hr_msi = field.straightened(pair.lr_hsi, pair.hr_msi)
+    return replace(pair, lr_hsi=lr_hsi, hr_msi=hr_msi), field.words
 
 
 def estimated(pair: Pair, estimator: str, phase: int | None = None) -> Responses:

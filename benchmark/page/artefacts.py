@@ -101,5 +101,7 @@ ARTEFACTS: dict[str, Artefact] = {
                            "none; results/estimators.csv", of_study=True, page="estimators"),
     "estimators-by-pair": Artefact(RESPONSES, "what each estimator costs by sensor, PSF and noise", "estimators.by_pair",
                                    "none; results/estimators.csv", of_study=True, page="estimators"),
+    "estimators-by-field": Artefact(RESPONSES, "what they and PIDM are worth where the degradation varies over the field",
+                                    "estimators.by_field", "none; results/estimators.csv", of_study=True, page="estimators"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

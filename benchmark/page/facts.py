@@ -105,7 +105,7 @@ def estimators_of(results: Path) -> tuple[Facts, Rows, str]:
     facts = Facts(study="estimators", title="Estimators of the sensors' responses", methods=(), msi_bands=(), scenarios=(),
                   splits=(), seeds={}, protocol="", digest="", conditions=tuple(estimator_conditions(rows)))
     return facts, rows, (f"How well {', '.join(names)} find the responses and the PSF of two sensors from their images: "
-                         f"{len(rows.estimators)} estimates of made pairs, where the truth is known.")
+                         f"{len(rows.estimators)} estimates of pairs, almost all made ones, whose truth is known.")
 
 
 APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {"speed": speed_of, "estimators": estimators_of}  # of no study
