@@ -31,6 +31,7 @@ from datasets.io import data_root
 from datasets.scene import SceneError, split_entry
 from methods import card, create, fuse, weights
 from methods.registry import MethodError, split_label, tell, told
+from methods.speed import prepared
 from methods.unmixing import principal_axes, vca
 
 PROTOCOL = replace(PAPER, hr_size=96)
@@ -323,6 +324,7 @@ def compare(methods: Sequence[str] = METHODS, scenes: Sequence[str] = SCENES, sc
                 with unchanged():
                     model = create(method, bands=reference.bands, msi_bands=MSI_BANDS, ratio=PROTOCOL.ratio,
                                    **observation.told._asdict())
+                    model = prepared(model, "exact", device)
                     tell(model, observation.told)
                     fused, seconds = timed(partial(fuse, model, observation.lr_hsi[None].clone(),
                                                    observation.hr_msi[None].clone()))
