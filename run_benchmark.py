@@ -14,6 +14,7 @@ python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
 python run_benchmark.py estimators
+python run_benchmark.py downstream
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
 python run_benchmark.py train-on HSI_FILE MSI_FILE --methods u2net
 python run_benchmark.py estimate HSI_FILE MSI_FILE
@@ -134,10 +135,8 @@ def show_estimators(args: argparse.Namespace) -> int:
     from benchmark import estimators
     from benchmark.page.facts import render_page
 
-    path, rows = args.results / "estimators.csv", list[dict[str, Any]]()
-    if path.exists() and not args.force:
-        with path.open(newline="", encoding="utf-8") as file:  # as text: nothing of what is there is rounded
-            rows = list(csv.DictReader(file))
+    path = args.results / "estimators.csv"
+    rows = [] if args.force else text_rows(path)
     held = {tuple(each[key] for key in estimators.CELL) for each in rows}
     fields = estimators.compare(estimators.FIELDS, estimators.FIELD_SCENES, estimators.FIELD_GRID, ("none", "lr-35"), held)
     for row in itertools.chain(estimators.compare(held=held), fields, estimators.measured_pair(held=held)):
@@ -149,6 +148,30 @@ def show_estimators(args: argparse.Namespace) -> int:
     print(path)
     print(render_page("estimators", args.results, args.reports))
     return 0
+
+
+def show_downstream(args: argparse.Namespace) -> int:
+    """Measure and store what fused images are good for, where it lacks, and render the page; 1 if one is not finite."""
+    from benchmark import downstream
+    from benchmark.page.facts import render_page
+
+    path, chosen = args.results / "downstream.csv", tuple(args.methods or downstream.METHODS)
+    anew = {downstream.REFERENCE, *chosen} if args.force else set()
+    rows = [row for row in text_rows(path) if row["method"] not in anew]
+    for row in downstream.compare(chosen, held={tuple(each[key] for key in downstream.CELL) for each in rows}):
+        rows.append(row)
+        store.write_csv(path, rows)
+    print(path)
+    print(render_page("downstream", args.results, args.reports))
+    return int(any(row["status"] != "ok" for row in rows))
+
+
+def text_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file as text, so that nothing of what is there is rounded; none where there is no file."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def show_status(jobs: list[Job], root: Path, workers: tuple[int, ...]) -> int:
@@ -294,7 +317,8 @@ def measure(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
-    "fuse": fuse_own, "train-on": train_own, "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
+    "downstream": show_downstream, "fuse": fuse_own, "train-on": train_own, "estimate": estimate_responses,
+    "download": fetch_data, "merge": join_folders}
 
 
 def main(words: list[str] | None = None) -> int:

@@ -124,6 +124,12 @@ def _of_the_suite(commands: Commands) -> None:
     made.add_argument("--force", action="store_true", help="measure again what is there")
     made.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives estimators.csv")
     made.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
+    good = commands.add_parser("downstream", help="what fused images are good for: anomalies, abundances: reports/downstream")
+    good.add_argument("--methods", nargs="+", default=(), metavar="METHOD",
+                      help="instead of those that are chosen: any that need no training, or with weights=FILE")
+    good.add_argument("--force", action="store_true", help="measure again what is there of these methods")
+    good.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="receives downstream.csv")
+    good.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
     fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
     fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")

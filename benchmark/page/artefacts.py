@@ -52,7 +52,7 @@ def _along(axis: str, msi_bands: int) -> dict[str, Any]:
 
 QUALITY, COST, NOISE, ABLATIONS = "Quality and cost", "Quality against cost", "Robustness", "Ablations"
 PICTURES, WORTH, TRAINING, FIDELITY = "Pictures", "What differences are worth", "Training", "Fidelity to the releases"
-SPEED, RESPONSES = "Speed", "Responses of the sensors"
+SPEED, RESPONSES, USES = "Speed", "Responses of the sensors", "Anomalies, abundances and proxy classes"
 KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
 
@@ -103,5 +103,11 @@ ARTEFACTS: dict[str, Artefact] = {
                                    "none; results/estimators.csv", of_study=True, page="estimators"),
     "estimators-by-field": Artefact(RESPONSES, "what they and PIDM are worth where the degradation varies over the field",
                                     "estimators.by_field", "none; results/estimators.csv", of_study=True, page="estimators"),
+    "figure-downstream": Artefact(USES, "each downstream score against PSNR", "downstream.against_psnr",
+                                  "none; results/downstream.csv", of_study=True, page="downstream"),
+    "downstream": Artefact(USES, "downstream scores on all scenes, and on those nobody trained on", "downstream.scores",
+                           "none; results/downstream.csv", of_study=True, page="downstream"),
+    "downstream-ranks": Artefact(USES, "how far PSNR and SAM order methods as each downstream score does",
+                                 "downstream.correlations", "none; results/downstream.csv", of_study=True, page="downstream"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

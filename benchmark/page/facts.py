@@ -12,6 +12,7 @@ import pandas as pd
 from benchmark import measurements, store
 from benchmark import rows as tables_of_rows
 from benchmark.page.artefacts import ARTEFACTS
+from benchmark.page.downstream import conditions_of as downstream_conditions
 from benchmark.page.estimators import conditions_of as estimator_conditions
 from benchmark.page.index import write_index
 from benchmark.page.render import render, render_apart, render_only
@@ -108,7 +109,19 @@ def estimators_of(results: Path) -> tuple[Facts, Rows, str]:
                          f"{len(rows.estimators)} estimates of pairs, almost all made ones, whose truth is known.")
 
 
-APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {"speed": speed_of, "estimators": estimators_of}  # of no study
+def downstream_of(results: Path) -> tuple[Facts, Rows, str]:
+    """Facts and rows of the page of downstream scores, and what it says of itself in one sentence."""
+    rows = Rows(downstream=_read_or_empty(results / "downstream.csv"))
+    methods = tuple(dict.fromkeys(rows.downstream["method"])) if len(rows.downstream) else ()
+    images = rows.downstream["image"].nunique() if methods else 0
+    facts = Facts(study="downstream", title="What fused images are good for", methods=methods, msi_bands=(), scenarios=(),
+                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(downstream_conditions(rows)))
+    return facts, rows, ("Anomaly detection, unmixing and a proxy of classification on the fused images of "
+                         f"{images} AVIRIS scenes that come with a map of anomalies: {len(rows.downstream)} measured rows.")
+
+
+APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {  # of no study
+    "speed": speed_of, "estimators": estimators_of, "downstream": downstream_of}
 
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
