@@ -39,6 +39,7 @@ from methods import (  # noqa: F401
     s3rnet_igarss,
     s3rnet_subspace,
     ssdiff,
+    ssif,
     sspsr,
     ssrnet,
     ssuf,
