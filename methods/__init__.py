@@ -29,6 +29,7 @@ from methods import (  # noqa: F401
     msdcnn,
     mssjfl,
     nssr,
+    pc_gans,
     psdnet,
     psdnet_oracle,
     psrt,
