@@ -5,6 +5,7 @@ Tokens             :class:`Residual`, :class:`PreNorm`: U2Net, SSDiff, Fusformer
 Double U-Nets      :class:`S2Block`, :class:`Down`, :class:`Up`: U2Net, SSDiff; :class:`Upsample`: FusionMamba too
 Feature pyramid    :class:`LFE`: HyperTransformer, HyperRefiner
 Keras's defaults   :func:`batch_norm`, :func:`glorot_uniform`: DSDCN, SSUF
+Convolutions       :class:`ConvResidual`: PC-GANs, SSIF
 
 Attribute names are those of the releases' state dicts.
 """
@@ -273,3 +274,18 @@ def glorot_uniform(layer: nn.Module) -> None:
         nn.init.xavier_uniform_(layer.weight)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
+
+
+# ---- plain convolutions of PC-GANs and SSIF
+
+
+class ConvResidual(nn.Module):
+    """Two 3x3 convolutions added to their input: EDSR's block (Lim et al., CVPR Workshops 2017) without its scaling."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, width, H, W) -> same."""
+        return x + self.body(x)

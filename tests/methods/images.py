@@ -30,3 +30,15 @@ def responses(seed=0, bands=6, msi_bands=2, side=3):
     psf = torch.rand(side, side, generator=rng, dtype=torch.float64)
     srf = torch.rand(msi_bands, bands, generator=rng, dtype=torch.float64)
     return psf / psf.sum(), srf / srf.sum(1, keepdim=True)
+
+
+def low_rank_batch(bands=12, msi_bands=4, ratio=4, size=(6, 6), batch=2, seed=0):
+    """A batch as tasks take it: three smooth spectra in blobs, whose HSI is averaged and whose MSI holds means of bands."""
+    rng = torch.Generator().manual_seed(seed)
+    at, place = torch.linspace(0, 1, bands), torch.tensor([0.1, 0.5, 0.9])[:, None]
+    spectra = 0.2 + 0.6 * (-12 * (at - place).square()).exp()  # (3, bands)
+    coarse = torch.rand(batch, 3, *size, generator=rng)
+    shares = torch.nn.functional.interpolate(coarse, scale_factor=ratio, mode="bicubic").clamp(0)
+    hr_hsi = torch.einsum("bkxy,kl->blxy", shares / shares.sum(1, keepdim=True).clamp(min=0.1), spectra)
+    hr_msi = torch.stack([part.mean(1) for part in hr_hsi.tensor_split(msi_bands, 1)], 1)
+    return {"lr_hsi": torch.nn.functional.avg_pool2d(hr_hsi, ratio)[:, None], "hr_msi": hr_msi, "hr_hsi": hr_hsi}
