@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 import os
 import signal
 import sys
@@ -138,11 +137,7 @@ def show_estimators(args: argparse.Namespace) -> int:
     path = args.results / "estimators.csv"
     rows = [] if args.force else text_rows(path)
     held = {tuple(each[key] for key in estimators.CELL) for each in rows}
-    fields = estimators.compare(estimators.FIELDS, estimators.FIELD_SCENES, estimators.FIELD_GRID, ("none", "lr-35"), held)
-    for row in itertools.chain(estimators.compare(held=held), fields, estimators.measured_pair(held=held)):
-        if (cell := tuple(str(row[key]) for key in estimators.CELL)) in held:
-            continue
-        held.add(cell)
+    for row in estimators.everything(held):
         rows.append({key: row[key] for key in rows[0]} if rows else row)
         store.write_csv(path, rows)
     print(path)

@@ -61,7 +61,7 @@ COMPARED = ("nonnegative", "hysure", "parametric")
 NON_UNIFORM: Mapping[str, float] = {"non-uniform-1": 1.0, "non-uniform-2": 2.0}  # in the place of a blur: severity
 FIELDS = (*COMPARED, pidm.NAME)  # compared where the degradation varies, and where nobody knows
 FIELD_GRID = tuple(("tm-4", blur) for blur in ("gaussian-3", *NON_UNIFORM))
-FIELD_SCENES = SCENES[2:4]
+FIELD_SCENES, FIELD_NOISES = SCENES[2:4], ("none", "lr-35")
 MEASURED = {"dataset": "hyperion-ali", "split": "pair", "image": "paris_hyperion_ali", "sensor": "ali", "blur": "unknown",
             "noise": "unknown"}
 MEASURED_RATIO = 2
@@ -282,6 +282,22 @@ def compare(names: Sequence[str] = COMPARED, scenes: Sequence[tuple[str, str]] =
             known = fused(pair, pair.psf, pair.srf, pair.phase)
             for name in due:
                 yield {"estimator": name, **pair.words, **row(name, pair, known), **here}
+
+
+def everything(held: Collection[tuple[str, ...]] = ()) -> Iterator[dict[str, Any]]:
+    """The rows of the page: every estimator of :data:`COMPARED` on the grid, all on what varies, and the measured pair.
+
+    Args:
+        held: cells that are left out, values of :data:`CELL`.
+    """
+    done = set(held)
+    grids: tuple[Callable[[], Iterator[dict[str, Any]]], ...] = (
+        lambda: compare(held=done), lambda: compare(FIELDS, FIELD_SCENES, FIELD_GRID, FIELD_NOISES, done),
+        lambda: measured_pair(held=done))
+    for grid in grids:
+        for found in grid():
+            done.add(tuple(found[key] for key in CELL))
+            yield found
 
 
 def row(name: str, pair: Made, known: float) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def uniform(pair: Pair) -> tuple[Pair, str]:
         raise SceneError(f"--estimator {pidm.NAME}: {rows}x{columns} LR pixels; a field is fitted to {SAMPLE} at most: crop "
                          "the images, or take another estimator")
     with tqdm(total=pidm.ITERATIONS, desc=pidm.NAME, unit="it", leave=False) as bar:
-        field = pidm.fit(pair.lr_hsi, pair.hr_msi, pidm.ITERATIONS, bar.update)
+        field = pidm.fit(pair.lr_hsi, pair.hr_msi, step=bar.update)
     lr_hsi, hr_msi = field.straightened(pair.lr_hsi, pair.hr_msi)
     return replace(pair, lr_hsi=lr_hsi, hr_msi=hr_msi), field.words
 

@@ -71,13 +71,13 @@ class Field:
                 f"differ by {self.losses[1]:.2%} of their contrast, {self.losses[0]:.2%} before")
 
 
-def fit(lr_hsi: Tensor, hr_msi: Tensor, iterations: int = ITERATIONS, step: Callable[[], object] = lambda: None) -> Field:
+def fit(lr_hsi: Tensor, hr_msi: Tensor, iterations: int | None = None, step: Callable[[], object] = lambda: None) -> Field:
     """The field of one pair.
 
     Args:
         lr_hsi: (bands, h, w).
         hr_msi: (msi_bands, H, W).
-        iterations: of Adam.
+        iterations: of Adam; None: :data:`ITERATIONS`.
         step: called after each of them, for a progress bar.
 
     Raises:
@@ -99,7 +99,7 @@ def fit(lr_hsi: Tensor, hr_msi: Tensor, iterations: int = ITERATIONS, step: Call
     level = torch.zeros(len(z), 1, 1, requires_grad=True)
     adam = torch.optim.Adam([{"params": [moved], "lr": RATE_MOVED}, {"params": [maps, spectra, taps, level], "lr": RATE}])
     losses = []
-    for _ in range(iterations):
+    for _ in range(ITERATIONS if iterations is None else iterations):
         field = spread(moved, z.shape[1:])
         gain = 1 + torch.einsum("rhw,rb->bhw", spread(maps, y.shape[1:]), spectra)
         low = decimated(warped(z, field), taps.softmax(1), ratio, start.phase)

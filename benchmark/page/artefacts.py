@@ -74,6 +74,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "figure-8": Artefact(NOISE, "noise on both images, 4 bands", "plots.curves", NOISY, words=_along("noise-both", 4)),
     "figure-9": Artefact(NOISE, "noise on both images, 6 bands", "plots.curves", NOISY, words=_along("noise-both", 6)),
     "table-2": Artefact(NOISE, "noise on both images by SNR, average and area", "papers.table_2", NOISY),
+    "defects": Artefact(NOISE, "what each defect costs, side by side", "defects.defects", "with four kinds of scenarios"),
     "scenario-curves": Artefact(NOISE, "PSNR and SAM along every other axis", "plots.other_curves", "with other scenarios"),
     "scenarios": Artefact(NOISE, "quality along every other axis, and RMSE", "tables.scenarios", "with scenarios beside clean"),
     "ranks": Artefact(WORTH, "mean ranks, tests and critical differences", "statistics.significance",

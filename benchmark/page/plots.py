@@ -27,9 +27,9 @@ from benchmark.protocol import CLEAN
 from methods import available
 
 # Okabe and Ito's colours without yellow, which is too light on white; colour and marker counts share no factor, so
-# 70 methods differ in at least one of them
+# 77 methods differ in at least one of them
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 DASHES = ("-", "--", "-.", ":")
 STYLE: Any = {"font.size": 10, "axes.axisbelow": True, "axes.grid": True, "grid.color": "#dddddd",
               "grid.linewidth": 0.6, "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,

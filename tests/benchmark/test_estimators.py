@@ -1,5 +1,6 @@
 """The benchmark of estimators: pairs against a loop, figures of known errors, and doubts where an estimate is bad."""
 
+import os
 from dataclasses import replace
 from functools import partial
 
@@ -10,8 +11,12 @@ import torch
 
 import run_benchmark
 from benchmark import estimators
+from benchmark.degradations import NonUniform, degraded
 from benchmark.estimators import BLURS, RATIO, against_truth, made, quality
+from benchmark.page import estimators as page
+from benchmark.protocol import PAPER
 from datasets import get
+from methods import pidm
 from methods.estimation import ESTIMATORS, Responses
 
 
@@ -140,7 +145,7 @@ def test_the_command_measures_what_lacks_and_renders_a_page(tmp_path, monkeypatc
     monkeypatch.setattr(estimators, "PROTOCOL", replace(estimators.PROTOCOL, hr_size=48))
     compare = partial(estimators.compare, ("nonnegative", "hysure"), (("synthetic", "test"),),
                       (("tm-4", "gaussian-1"), ("tm-4", "box")), ("none",))
-    monkeypatch.setattr(estimators, "compare", compare)
+    monkeypatch.setattr(estimators, "everything", lambda held: compare(held=held))
     words = ["estimators", "--results", str(tmp_path / "res"), "--reports", str(tmp_path / "rep")]
     assert run_benchmark.main(words) == 0
     path = tmp_path / "res" / "estimators.csv"
@@ -161,3 +166,49 @@ def test_the_command_measures_what_lacks_and_renders_a_page(tmp_path, monkeypatc
     box = rows[(rows["blur"] == "box") & (rows["estimator"] == "nonnegative")]
     assert kinds[kinds["PSF"] == "box"]["nonnegative"].item() == pytest.approx(box["loss_db"].item(), abs=0.005)
     assert 'href="estimators/index.html"' in (tmp_path / "rep" / "index.html").read_text()
+
+
+def test_pairs_that_vary_are_those_of_the_degradation_and_pidm_makes_them_uniform_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(estimators, "PROTOCOL", replace(estimators.PROTOCOL, hr_size=64))
+    monkeypatch.setattr(pidm, "ITERATIONS", 60)
+    held = list(estimators.compare(("parametric", "pidm"), (("synthetic", "test"),), (("tm-4", "non-uniform-2"),), ("none",)))
+    plain, field = held
+    assert (field["estimator"], field["blur"], field["psnr_known_db"]) == ("pidm", "non-uniform-2", plain["psnr_known_db"])
+    assert field["psnr_told_db"] != plain["psnr_told_db"]
+    scene = next(iter(get("synthetic", size=64, test=1).load("test")))
+    pair = made(scene, "tm-4", "non-uniform-2", "none")
+    seen = estimators.PROTOCOL.look(scene, 4, degraded(NonUniform(2.0)))[1]
+    assert torch.equal(pair.lr_hsi, seen.lr_hsi) and torch.equal(pair.psf.float(), seen.told.psf)
+    found, lr_hsi, _ = estimators.found_by("pidm", pair.lr_hsi, pair.hr_msi)
+    assert not torch.equal(lr_hsi, pair.lr_hsi) and found.psf.shape[0] == 1
+    with pytest.raises(ValueError, match="is that of sensor tm-4, not of tm-6"):
+        list(estimators.compare(("hysure",), (("synthetic", "test"),), (("tm-6", "non-uniform-2"),)))
+    # the page keeps them apart from the means over uniform pairs
+    frame = pd.DataFrame([*held, *estimators.compare(("parametric",), (("synthetic", "test"),), (("tm-4", "box"),), ("none",))])
+    assert set(page.uniform(frame)["blur"]) == {"box"}
+
+
+def test_fusing_a_pair_that_varies_makes_it_uniform_and_says_what_was_found(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pidm, "ITERATIONS", 30)
+    scene = next(iter(get("synthetic", size=64, test=1).load("test")))
+    seen = replace(PAPER, hr_size=64).look(scene, 4, degraded(NonUniform(2.0)))[1]
+    for name, image in (("hsi", seen.lr_hsi), ("msi", seen.hr_msi)):
+        np.save(tmp_path / f"{name}.npy", image.permute(1, 2, 0).numpy())
+    words = ["fuse", str(tmp_path / "hsi.npy"), str(tmp_path / "msi.npy"), "--methods", "subspace-ridge", "--out",
+             str(tmp_path / "o")]
+    assert run_benchmark.main([*words, "--estimator", "pidm"]) == 0
+    said = capsys.readouterr().err
+    assert "pidm: the LR-HSI looks" in said and "HR pixels away" in said and "estimated (parametric)" in said
+    small = np.load(tmp_path / "hsi.npy")[:6, :6], np.load(tmp_path / "msi.npy")[:24, :24]
+    np.save(tmp_path / "hsi.npy", small[0])
+    np.save(tmp_path / "msi.npy", small[1])
+    assert run_benchmark.main([*words[:-1], str(tmp_path / "p"), "--estimator", "pidm"]) == 2
+    assert "a field needs 8 a side" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not os.environ.get("HSFUSION_DATA"), reason="needs HSFUSION_DATA: Hyperion and ALI over Paris")
+def test_a_measured_pair_has_no_truth_and_all_else():
+    (row,) = estimators.measured_pair(("hysure",))
+    assert np.isnan(row["psnr_known_db"]) and np.isnan(row["loss_db"]) and 25 < row["psnr_told_db"] < 31
+    held = {("hysure", *estimators.MEASURED.values())}
+    assert row["dataset"] == "hyperion-ali" and list(estimators.measured_pair(("hysure",), held)) == []

@@ -29,18 +29,17 @@ def test_committed_keys_and_digests_stay():
     # As the folders of results/ are called: a change here throws away every committed row.
     assert PROTOCOLS["paper"].digest == "770ada7388ea" and PROTOCOLS["release"].digest == "98b1acc57618"
     assert replace(PAPER, hr_size=96).digest == "6acf9b2abb0f"
-    aviris, budget, slow = STUDIES["aviris"], STUDIES["budget"], STUDIES["unsupervised"]
+    aviris, hour, slow = STUDIES["aviris"], STUDIES["hour"], STUDIES["unsupervised"]
     same, both = "test-same-flight", noise("both", 35)
     found = {
         "02ae2d6e4ac1": Job("score", aviris, ("gsa",), 4, split=same, scenario=both),
-        "05d9a94683e2": Job("score", aviris, ("s3rnet-student",), 6, split=same),
+        "05d9a94683e2": Job("score", hour, ("s3rnet-student",), 6, split=same),
         "0f25e33293c6": Job("score", slow, ("u2mdn",), 4, split=same, scenario=noise("lr_hsi", 25)),
         "5bf4ebf6ad36": Job("score", slow, ("cucanet",), 4, split=same, scenario=noise("lr_hsi", 35)),
         "5d66ae73ce26": Job("cost", slow, ("u2mdn",), 4, device="cpu (AMD EPYC, 1 threads)"),
-        "be434179c7ed": Job("train", budget, ("ssdiff",), 4),  # without the moving average of its recipe
-        "e93564327294": Job("train", budget, ("hyper-refiner",), 4),  # incomplete batches kept
-        "21ca394ef376": Job("train", budget, ("psdnet",), 4),  # two stages of one task
-        "f981b06ef35c": Job("train", budget, ("hyper-transformer",), 4),
+        "752fd7cdfddc": Job("train", aviris, ("mimo-sst",), 4),  # minutes, and a range of learning rates
+        "39e164cd2bb2": Job("train", aviris, ("s3rnet-teacher", "s3rnet-student"), 4),  # two networks of one training
+        "451bef16f493": Job("train", aviris, ("psdnet",), 4),  # two stages of one task
     }
     assert {job.key[:12] for job in found.values()} == set(found)
 

@@ -58,7 +58,7 @@ def test_a_sensor_has_the_bands_that_the_scenes_feed(monkeypatch):
     assert chosen.protocol.srf == "sentinel-2" and chosen.msi_bands == (10,) and not chosen.sensors
     assert study("--msi-sensor", "sentinel-2", "--msi-bands", "4").msi_bands == (4,)  # and is refused by the scene
     assert study("--msi-sensor", "landsat-tm").protocol == STUDIES["aviris"].protocol
-    assert study("--msi-sensor", "landsat-tm").msi_bands == (4, 6)
+    assert study("--msi-sensor", "landsat-tm", profile="hour").msi_bands == (4, 6)
     quick = study("--msi-sensor", "ikonos", "--all-bands", profile="quick")  # of scenes from 365 nm on
     assert quick.msi_bands == (4,) and {job.msi_bands for job in plan(quick, "cpu")} == {4}
     with pytest.raises(SceneError, match=r"unknown MSI sensor 'sentinel'.*landsat-tm"):
