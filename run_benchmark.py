@@ -14,6 +14,7 @@ python run_benchmark.py complexity --methods gsa s3rnet-student
 python run_benchmark.py fidelity
 python run_benchmark.py growth
 python run_benchmark.py estimators
+python run_benchmark.py findings
 python run_benchmark.py downstream
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
 python run_benchmark.py train-on HSI_FILE MSI_FILE --methods u2net
@@ -169,6 +170,14 @@ def text_rows(path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
+def show_findings(args: argparse.Namespace) -> int:
+    """Write what the rows of all studies say together."""
+    from benchmark.page.findings import write_findings
+
+    print(write_findings(args.results, args.reports))
+    return 0
+
+
 def show_status(jobs: list[Job], root: Path, workers: tuple[int, ...]) -> int:
     """Print the state of each job, and what the whole plan takes on so many workers."""
     from benchmark.progress import lines, outlook, stands
@@ -312,8 +321,8 @@ def measure(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
-    "downstream": show_downstream, "fuse": fuse_own, "train-on": train_own, "estimate": estimate_responses,
-    "download": fetch_data, "merge": join_folders}
+    "downstream": show_downstream, "findings": show_findings, "fuse": fuse_own, "train-on": train_own,
+    "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
 
 
 def main(words: list[str] | None = None) -> int:

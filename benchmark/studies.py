@@ -324,6 +324,15 @@ for _study in (
         labels=(Label("Each variant was trained for a fifth of the steps of the entry, once", ("training", "seeds")),),
     ),
     Study(
+        name="distillation",
+        title="Whether S3RNet's student gains by its teacher",
+        methods=("s3rnet-teacher", "s3rnet-student", "s3rnet-student@recipe=alone"),
+        msi_bands=(4,),
+        scenarios=(CLEAN, noise("both", 25)),
+        seeds=(0, 1, 2),
+        **SCALES[""] | {"training": SCALES[""]["training"] | {"steps": 600}},
+    ),
+    Study(
         name="leak",
         title="What a split that mixes the tiles of a flight is worth",
         methods=("bicubic", "gsa", *(f"{name}@train={train}" for train in ("flight", "overlapping") for name in (

@@ -1,0 +1,316 @@
+"""What the rows of all studies say together, as a text of two pages: ``reports/findings.md``.
+
+    python run_benchmark.py findings
+
+Every number is taken from rows; sentences hold whatever the numbers are. What has no rows yet is said to be missing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from benchmark import store
+from benchmark.degradations import Stripes, degraded
+from benchmark.page.axes import axes_of
+from benchmark.page.defects import farthest
+from benchmark.page.facts import facts_of, rows_of
+from benchmark.page.section import Section, sections
+from benchmark.plan import plan
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise, shifted, told_psf
+from benchmark.published import figures
+from benchmark.studies import study
+from methods import available, card
+from methods.registry import split_label
+
+SAME, OTHER = "test-same-flight", "test-other-flight"
+RESAMPLES, SEED = 2000, 0  # of the interval of a rank correlation, over methods
+QUICK = 0.1  # seconds an image
+Table = list[list[str]]
+
+
+def findings(results: Path) -> str:
+    """The text.
+
+    Args:
+        results: results folder.
+    """
+    held = cache(lambda name: _held(name, results))
+    parts = (first, orderings, leak, ideas, uses, defects, choices, which)
+    return "\n\n".join(["# Findings", *(part(held) for part in parts)]) + "\n"
+
+
+def write_findings(results: Path, reports: Path) -> Path:
+    """Write ``findings.md`` of the reports folder.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    path = reports / "findings.md"
+    with store.writing(reports, "--reports"):
+        reports.mkdir(parents=True, exist_ok=True)
+        path.write_text(findings(results), encoding="utf-8")
+    return path
+
+
+Held = Callable[[str], dict[str, Section]]
+
+
+def _held(name: str, results: Path) -> dict[str, Section]:
+    """Split -> its section, of a study as it is."""
+    chosen = study(name)
+    jobs = plan(chosen, "cpu")
+    rows = rows_of(chosen, jobs, results)
+    return {each.split.name: each for each in sections(facts_of(chosen, jobs, results, rows), rows)[1] if each.split}
+
+
+# ------------------------------------------------------------------------------------------------------------ the parts
+
+
+def first(held: Held) -> str:
+    """The best of each kind, and how many networks pass bicubic and the floors."""
+    splits = held("aviris")
+    here = splits[OTHER]
+    facts = here.facts
+    columns = (("clean", CLEAN), ("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
+    lines: Table = [["method", "", "same flight", *(f"other flights, {words}" for words, _ in columns), "SAM other (deg)"]]
+    groups = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
+              ("trained", "trained"))
+    for kind, words in groups:
+        own = [method for method in facts.methods if _group(here, method) == kind]
+        ranked = sorted((method for method in own if math.isfinite(psnr(here, method))), key=lambda each: -psnr(here, each))
+        for method in ranked[:3]:
+            figures_here = [*(psnr(here, method, scenario) for _, scenario in columns), value(here, method, CLEAN, "sam_deg")]
+            lines.append([f"`{method}`", words, decibels(psnr(splits[SAME], method)), *map(decibels, figures_here)])
+    networks = [method for method in facts.methods if _group(here, method) == "trained" and math.isfinite(psnr(here, method))]
+    asked = [method for method in facts.methods if _group(here, method) == "trained"]
+    floors = [name for name in ("bicubic", "ssif", "gsa") if name in facts.methods and math.isfinite(psnr(here, name))]
+    counted = "; ".join(
+        f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): "
+        f"{sum(psnr(splits[SAME], each) > psnr(splits[SAME], name) for each in networks if each != name)} on the same flight, "
+        f"{sum(psnr(here, each) > psnr(here, name) for each in networks if each != name)} on other flights" for name in floors)
+    images = ", ".join(f"{name} {len(section.split.images)}" for name, section in splits.items() if section.split)
+    return "\n\n".join([
+        f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. PSNR in "
+        "dB, 4 MSI bands. " + ". ".join(facts.labels) + ".",
+        "## 1. Who leads", markdown(lines),
+        f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, {counted}."])
+
+
+def orderings(held: Held) -> str:
+    """Rank correlations of what the papers print and what is measured here."""
+    lines: Table = [["split", "networks with a published figure", "Spearman's rho", "95 % interval", "pairs in the same order"]]
+    for name, section in held("aviris").items():
+        pairs = []
+        for method in section.facts.methods:
+            printed = figures(method).get(4, {}).get("psnr_db") if method in available("supervised") else None
+            if printed is not None and math.isfinite(printed.value) and math.isfinite(psnr(section, method)):
+                pairs.append((printed.value, psnr(section, method)))
+        if len(pairs) < 4:
+            lines.append([name, str(len(pairs)), "too few", "", ""])
+            continue
+        theirs, ours = np.array(pairs).T
+        low, high = interval(theirs, ours)
+        order = np.sign(np.subtract.outer(theirs, theirs)) * np.sign(np.subtract.outer(ours, ours))
+        upper = order[np.triu_indices(len(pairs), 1)]
+        lines.append([name, str(len(pairs)), f"{stats.spearmanr(theirs, ours).statistic:.2f}", f"{low:.2f} to {high:.2f}",
+                      f"{int((upper > 0).sum())} of {len(upper)}"])
+    return "\n\n".join([
+        "## 2. Do published orderings hold?", markdown(lines),
+        "Published: PSNR of Table I or the release's long table at 4 MSI bands, other data, after hours to days of training; "
+        "here: equal minutes. Interval: bootstrap over methods. One that holds 0 says that nothing is shown."])
+
+
+def leak(held: Held) -> str:
+    """What training beside the tested tiles is worth."""
+    (section,) = held("leak").values()
+    lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth"]]
+    for name in dict.fromkeys(split_label(method)[0] for method in section.facts.methods if "train=" in method):
+        apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
+        lines.append([f"`{name}`", decibels(apart), decibels(beside), f"{decibels(beside - apart)} dB"])
+    return "\n\n".join([
+        "## 3. What a split is worth that mixes the tiles of a flight", markdown(lines),
+        f"The same networks, steps and tested tiles ([study leak](leak/index.html)); for comparison, bicubic "
+        f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."])
+
+
+def ideas(held: Held) -> str:
+    """What each part of S3RNet is worth, in reduced networks."""
+    lines: Table = [["what is changed", "network", "same flight", "other flights"]]
+    for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
+        splits = held(name)
+        for method in splits[SAME].facts.methods:
+            base, own = split_label(method)
+            if words not in own:
+                continue
+            changes = [psnr(section, method) - psnr(section, base) for section in splits.values()]
+            what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
+            lines.append([what, base, *(signed(change) for change in changes)])
+    return "\n\n".join([
+        "## 4. What each idea of S3RNet is worth", "Change of PSNR (dB) when it is changed, against the same network as "
+        "published; reduced networks, 300 steps, one seed: changes of about half a dB are within what seeds differ by. "
+        "`recipe=alone`: the student without its teacher.", markdown(lines), distillation(held)])
+
+
+def distillation(held: Held) -> str:
+    """Whether the student gains by its teacher: seeds as pairs."""
+    lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
+    for name, section in held("distillation").items():
+        for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
+            joint, alone = (dict(section.score(scenario, 4, method, "psnr_db").by_seed)
+                            for method in ("s3rnet-student", "s3rnet-student@recipe=alone"))
+            apart = [joint[seed] - alone[seed] for seed in sorted(joint.keys() & alone.keys())]
+            if len(apart) > 1:
+                chance = float(stats.ttest_1samp(apart, 0.0).pvalue)
+                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), signed(sum(apart) / len(apart)),
+                              f"{chance:.2g}"])
+    if len(lines) == 1:
+        return "Whether distillation adds to the student, over seeds: not measured yet."
+    return "\n\n".join([
+        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html); PSNR in dB; p: t test "
+        "of the seeds' differences against 0):", markdown(lines)])
+
+
+def uses(held: Held) -> str:
+    """Who makes use of the LR-HSI at all."""
+    (section,) = held("leak").values()
+    lines: Table = [["method", "its own LR-HSI", "that of another scene", "change"]]
+    for method in section.facts.methods:
+        own, other = psnr(section, method), psnr(section, method, OTHER_LR_HSI)
+        if math.isfinite(own) and math.isfinite(other):
+            lines.append([f"`{method}`", decibels(own), decibels(other), signed(other - own)])
+    here = held("aviris")
+    floor = ""
+    if "ssif" in here[OTHER].facts.methods and math.isfinite(psnr(here[OTHER], "ssif")):
+        floor = (f" The floor of networks that see no LR-HSI at all, `ssif`: {decibels(psnr(here[SAME], 'ssif'))} / "
+                 f"{decibels(psnr(here[OTHER], 'ssif'))} dB on the same flight and on others (study aviris).")
+    words = f"PSNR (dB) in study leak: a method that loses little by another scene's LR-HSI makes little use of it.{floor}"
+    return "\n\n".join(["## 5. Who uses the LR-HSI", markdown(lines), words])
+
+
+def defects(held: Held) -> str:
+    """What goes wrong first."""
+    section = held("degradations")[OTHER]
+    levels = [(axis, farthest(axis)) for axis in axes_of(section.facts.scenarios).values()]
+    shown = [method for method in ("gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind",
+                                   "subspace-net@weights=shipped", "mimo-sst") if method in section.facts.methods]
+    found = []
+    for axis, level in levels:
+        changes = [psnr(section, method, level.scenario) - psnr(section, method) for method in shown]
+        finite = [change for change in changes if math.isfinite(change)]
+        if finite:
+            found.append((sum(finite) / len(finite), f"{axis.name} {level.words}", changes))
+    if not found:
+        return "## 6. What goes wrong first\n\nNot measured yet."
+    found.sort(key=lambda each: each[0])
+    lines: Table = [["defect", "mean", *(f"`{method}`" for method in shown)]]
+    lines += [[words, signed(mean), *map(signed, changes)] for mean, words, changes in found]
+    return "\n\n".join(["## 6. What goes wrong first",
+                        "Change of PSNR (dB) from clean images on other flights, dearest first "
+                        "([study degradations](degradations/index.html)):", markdown(lines)])
+
+
+def choices(held: Held) -> str:
+    """What choosing parameters on the test images is worth, and which learning rates were taken."""
+    splits = held("aviris")
+    words = []
+    for method in splits[OTHER].facts.methods:
+        base, own = split_label(method)
+        if own.get("keep") == "best-on-test" and math.isfinite(psnr(splits[OTHER], method)):
+            gains = [psnr(section, method) - psnr(section, base) for section in splits.values()]
+            words.append(f"`{base}` kept where it is best on the held-out images instead of the validation scene: "
+                         f"{signed(gains[0])} dB on the same flight, {signed(gains[1])} dB on other flights.")
+    curves = next(iter(splits.values())).rows.curves
+    trials = curves[curves["quantity"].str.startswith("val_psnr_db_at_lr_")] if len(curves) else curves
+    if len(trials):
+        best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()]
+        first_rates = trials.groupby("method")["quantity"].first()
+        published = sum(first_rates[row.method] == row.quantity for row in best.itertuples())
+        words.append(f"Of {len(best)} networks the short trial of learning rates took the published one for {published}, a "
+                     f"higher one for {len(best) - published}.")
+    return "\n\n".join(["## 7. What is chosen how", " ".join(words) or "Not measured yet."])
+
+
+def which(held: Held) -> str:
+    """Which method to take for which case."""
+    section = held("aviris")[OTHER]
+    facts = section.facts
+    free = [method for method in facts.methods if _group(section, method) in ("known", "blind")]
+    blind = [method for method in free if _group(section, method) == "blind"]
+    trained = [method for method in facts.methods if _group(section, method) == "trained"]
+    costs = section.rows.costs
+    quick = set(costs[costs["seconds_median"] < QUICK]["method"]) if len(costs) else set()
+    ours = [method for method in facts.methods if method.startswith("subspace-net@weights")]
+    cases: tuple[tuple[str, Sequence[str], Scenario], ...] = (
+        ("responses known, clean images", [*free, *ours], CLEAN), ("responses unknown, clean images", blind, CLEAN),
+        ("responses known, LR-HSI noise 25 dB", [*free, *ours], noise("lr_hsi", 25)),
+        ("responses unknown, LR-HSI noise 25 dB", blind, noise("lr_hsi", 25)),
+        ("responses known, noise of 25 dB on both", [*free, *ours], noise("both", 25)),
+        ("responses unknown, noise of 25 dB on both", blind, noise("both", 25)),
+        ("a pixel of misregistration", [*free, *ours], shifted(1)),
+        ("two pixels of misregistration", [*free, *ours], shifted(2)),
+        ("a wrong PSF is told", [*free, *ours], told_psf(2.0)), ("stripes of 2 %", [*free, *ours], degraded(Stripes(0.02))),
+        (f"under {QUICK:g} s an image of 96x96 pixels on one core", [method for method in free if method in quick], CLEAN),
+        ("a network trained minutes on another flight", trained, CLEAN))
+    lines: Table = [["case", "take", "PSNR other flights", "next", "PSNR"]]
+    for words, methods, scenario in cases:
+        ranked = sorted((each for each in methods if math.isfinite(psnr(section, each, scenario))),
+                        key=lambda each: -psnr(section, each, scenario))
+        if ranked:
+            top = [text for method in ranked[:2] for text in (f"`{method}`", decibels(psnr(section, method, scenario)))]
+            lines.append([words, *top, *[""] * (4 - len(top))])
+    return "\n\n".join(["## 8. Which method to take", markdown(lines),
+                        "Of the training-free methods (and `subspace-net` as shipped, where responses are known) by mean PSNR "
+                        f"on {len(section.split.images) if section.split else 0} images of other flights; the order on your "
+                        "scenes may differ: `fuse` tries several in one command."])
+
+
+# ---------------------------------------------------------------------------------------------------------------- words
+
+
+def value(section: Section, method: str, scenario: Scenario, column: str) -> float:
+    """A mean over images with 4 MSI bands; NaN where it is not measured."""
+    return section.score(scenario, 4, method, column).value
+
+
+def psnr(section: Section, method: str, scenario: Scenario = CLEAN) -> float:
+    """Of :func:`value`, the PSNR in dB."""
+    return value(section, method, scenario, "psnr_db")
+
+
+def _group(section: Section, method: str) -> str:
+    """With which methods one is named: by what it is told, or how it is made."""
+    kind = section.facts.kinds.get(method, "")
+    return "per image" if kind and card(method).family == "unsupervised" else kind
+
+
+def interval(first_values: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """95 % of a rank correlation, methods drawn with replacement; draws that are constant are left out."""
+    draws, found = np.random.default_rng(SEED), list[float]()
+    while len(found) < RESAMPLES:
+        chosen = draws.integers(0, len(second), len(second))
+        if len(set(chosen)) > 2:
+            found.append(float(stats.spearmanr(first_values[chosen], second[chosen]).statistic))
+    low, high = np.nanpercentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def decibels(number: float) -> str:
+    """Two digits, or a dash."""
+    return f"{number:.2f}" if math.isfinite(number) else "—"
+
+
+def signed(number: float) -> str:
+    """Two digits and a sign, or a dash."""
+    return f"{number:+.2f}".replace("-", "−") if math.isfinite(number) else "—"
+
+
+def markdown(lines: Iterable[Sequence[str]]) -> str:
+    """A table in Markdown, its first line the heading."""
+    head, *rest = lines
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *rest))
