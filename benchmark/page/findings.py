@@ -172,8 +172,8 @@ def distillation(held: Held) -> str:
     if len(lines) == 1:
         return "Whether distillation adds to the student, over seeds: not measured yet."
     return "\n\n".join([
-        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html); PSNR in dB; p: t test "
-        "of the seeds' differences against 0):", markdown(lines)])
+        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html); PSNR in dB; p: t "
+        "test of the seeds' differences against 0):", markdown(lines)])
 
 
 def uses(held: Held) -> str:
