@@ -40,6 +40,7 @@ IN_COLOUR = 10  # methods of one figure; the others are thin and grey
 ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour where they are drawn: what others are read against
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
+MANY = 8  # axes, of which a page is too long
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
 
 
@@ -127,7 +128,8 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, .
 
 
 def curves(section: Section, names: Sequence[str] | None = None, msi_bands: int | None = None,
-           methods: Sequence[str] | None = None, prefix: str = "") -> list[Plot]:
+           methods: Sequence[str] | None = None, prefix: str = "",
+           metrics: Sequence[str] = ("psnr_db", "sam_deg")) -> list[Plot]:
     """PSNR and SAM along the axes of the study's scenarios, one figure an axis, metric and MSI setting.
 
     Args:
@@ -136,17 +138,18 @@ def curves(section: Section, names: Sequence[str] | None = None, msi_bands: int 
         msi_bands: of one setting; of each if not given.
         methods: drawn; all of the study if not given.
         prefix: of the names of the files.
+        metrics: drawn.
     """
     axes, own = axes_of(section.facts.scenarios), tuple(section.facts.methods if methods is None else methods)
     return [_curve(section, axis, METRIC_COLUMNS[metric], bands, own, prefix)
             for name, axis in axes.items() if names is None or name in names
-            for metric in ("psnr_db", "sam_deg") for bands in section.facts.msi_bands if msi_bands in (None, bands)]
+            for metric in metrics for bands in section.facts.msi_bands if msi_bands in (None, bands)]
 
 
 def other_curves(section: Section) -> list[Plot]:
-    """As :func:`curves`, of all that Figures 6 to 9 do not show."""
-    axes = axes_of(section.facts.scenarios)
-    made = curves(section, [name for name in axes if name not in ("noise-lr-hsi", "noise-both")])
+    """As :func:`curves`, of all that Figures 6 to 9 do not show; of more than :data:`MANY` axes PSNR alone."""
+    others = [name for name in axes_of(section.facts.scenarios) if name not in ("noise-lr-hsi", "noise-both")]
+    made = curves(section, others, metrics=("psnr_db",) if len(others) > MANY else ("psnr_db", "sam_deg"))
     for msi_bands in section.facts.msi_bands:
         made += curves(section, ("noise-lr-hsi", "noise-both"), msi_bands) if msi_bands not in (4, 6) else []
     return made

@@ -47,6 +47,13 @@ def test_unknown_scenarios_have_a_table_with_the_change_from_clean_and_a_curve()
     assert drawn["_clean gsa"].get_xydata().tolist() == [[5.0, 30.0]]
 
 
+def test_of_many_axes_the_angle_is_left_to_the_tables():
+    scenarios = (CLEAN, *(Scenario(f"{name}-1") for name in "abcdefghi"))
+    held = section([row("gsa", 30.0)], scenarios=scenarios)
+    assert {plot.name.split("-")[-2] for plot in plots.other_curves(held)} == {"psnr"}
+    assert len(plots.other_curves(section([row("gsa", 30.0)], scenarios=scenarios[:-1]))) == 16
+
+
 def test_misregistration_begins_with_the_clean_scenes():
     rows = [row("gsa", 30.0), row("gsa", 26.0) | {"scenario": "shift-1"}]
     drawn = lines(plots.other_curves(section(rows, scenarios=(CLEAN, shifted(1))))[0].figure.axes[0])
