@@ -174,7 +174,7 @@ def show_findings(args: argparse.Namespace) -> int:
     """Write what the rows of all studies say together."""
     from benchmark.page.findings import write_findings
 
-    print(write_findings(args.results, args.reports))
+    print(write_findings(args.results, args.reports, args.readme))
     return 0
 
 

@@ -336,7 +336,8 @@ class NonUniform(Degradation):
     LR-HSI: the scene is warped (radial distortion, a smooth random field, lateral chromatic shift), blurred by an anisotropic
     Gaussian that widens towards the corners, integrated over an LR pixel along the track and sampled across it. HR-MSI: a
     smooth gain over place and wavelength, then band centres bent across the track, then the responses, band by band. A method
-    is told the responses, and the PSF of the middle of the field, as a laboratory would measure it; nothing of the rest.
+    is told the responses, and the PSF of the middle of the field, as a laboratory would measure it; nothing of the rest. That
+    PSF is narrower than the papers' (half an LR pixel, not three quarters), so that methods which do not lean on it may gain.
 
     After Lian et al., "Physics-inspired degradation models for hyperspectral image fusion" (PIDM), arXiv 2402.02411, who give
     the parts but no figures: the constants above are ours. The random field is scaled over the image as it is.

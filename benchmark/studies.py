@@ -155,7 +155,7 @@ for _study in (
         msi_bands=(4,),
         protocol=replace(PAPER, hr_size=96),
         scenarios=(CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr_db in (45, 35, 25, 15)),
-                   shifted(1), shifted(2), told_psf(2.0), degraded(Stripes(0.02))),
+                   shifted(1), shifted(2), told_psf(2.0), degraded(Stripes(0.02)), OTHER_LR_HSI),
         fewer_scenarios={
             **dict.fromkeys(PER_IMAGE, FEW),
             **dict.fromkeys(("lttr", "lttr-blind", "ltmr", "ltmr-blind", "qrcode", "ssdiff", "fusion-mamba", "sspsr"), FEW),

@@ -64,7 +64,7 @@ def _picture(section: Section, table: Table, shown: list[tuple[Axis, Level]], ms
         for (i, j), value in np.ndenumerate(values):
             if np.isfinite(value):
                 dark = abs(value) > 0.65 * DEEPEST
-                axes.text(j, i, f"{value:.1f}".replace("-", "−"), ha="center", va="center", fontsize=7,
+                axes.text(j, i, f"{round(value, 1) + 0:.1f}".replace("-", "−"), ha="center", va="center", fontsize=7,
                           color="white" if dark else "black")
         axes.set_xticks(range(len(shown)), [plain(f"{axis.name} {level.words}") for axis, level in shown], rotation=60,
                         ha="right", rotation_mode="anchor", fontsize=8)

@@ -21,7 +21,7 @@ from benchmark.page.axes import axes_of
 from benchmark.page.defects import farthest
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
-from benchmark.plan import plan
+from benchmark.plan import PlanError, plan
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise, shifted, told_psf
 from benchmark.published import figures
 from benchmark.studies import study
@@ -31,6 +31,8 @@ from methods.registry import split_label
 SAME, OTHER = "test-same-flight", "test-other-flight"
 RESAMPLES, SEED = 2000, 0  # of the interval of a rank correlation, over methods
 QUICK = 0.1  # seconds an image
+UNMOVED = 8  # networks that are named
+PLACE = ("<!-- leaders -->", "<!-- end of leaders -->")
 Table = list[list[str]]
 
 
@@ -45,8 +47,13 @@ def findings(results: Path) -> str:
     return "\n\n".join(["# Findings", *(part(held) for part in parts)]) + "\n"
 
 
-def write_findings(results: Path, reports: Path) -> Path:
-    """Write ``findings.md`` of the reports folder.
+def write_findings(results: Path, reports: Path, readme: Path | None = None) -> Path:
+    """Write ``findings.md`` of the reports folder, and the table of the leaders into a text that has a place for it.
+
+    Args:
+        results: results folder.
+        reports: reports folder.
+        readme: a text with the lines of :data:`PLACE`, between which the table is put.
 
     Raises:
         StoreError: it cannot be written.
@@ -55,7 +62,23 @@ def write_findings(results: Path, reports: Path) -> Path:
     with store.writing(reports, "--reports"):
         reports.mkdir(parents=True, exist_ok=True)
         path.write_text(findings(results), encoding="utf-8")
+    if readme is not None:
+        with store.writing(readme.parent, "--readme"):
+            readme.write_text(with_leaders(readme.read_text(encoding="utf-8"), results), encoding="utf-8")
     return path
+
+
+def with_leaders(text: str, results: Path) -> str:
+    """A text with the table of the leaders between the lines of :data:`PLACE`.
+
+    Raises:
+        PlanError: the text has no such lines.
+    """
+    before, begin, rest = text.partition(PLACE[0])
+    _, end, after = rest.partition(PLACE[1])
+    if not (begin and end):
+        raise PlanError(f"no place for the table: put the lines {PLACE[0]} and {PLACE[1]} into the text")
+    return f"{before}{begin}\n{markdown(leaders(cache(lambda name: _held(name, results)), 2))}\n{end}{after}"
 
 
 Held = Callable[[str], dict[str, Section]]
@@ -72,21 +95,29 @@ def _held(name: str, results: Path) -> dict[str, Section]:
 # ------------------------------------------------------------------------------------------------------------ the parts
 
 
-def first(held: Held) -> str:
-    """The best of each kind, and how many networks pass bicubic and the floors."""
+def leaders(held: Held, count: int = 3) -> Table:
+    """The best of each kind by PSNR on other flights."""
     splits = held("aviris")
     here = splits[OTHER]
     facts = here.facts
     columns = (("clean", CLEAN), ("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
     lines: Table = [["method", "", "same flight", *(f"other flights, {words}" for words, _ in columns), "SAM other (deg)"]]
     groups = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
-              ("trained", "trained"))
+              ("trained", "trained here"), ("shipped", "comes trained"))
     for kind, words in groups:
         own = [method for method in facts.methods if _group(here, method) == kind]
         ranked = sorted((method for method in own if math.isfinite(psnr(here, method))), key=lambda each: -psnr(here, each))
-        for method in ranked[:3]:
+        for method in ranked[:count]:
             figures_here = [*(psnr(here, method, scenario) for _, scenario in columns), value(here, method, CLEAN, "sam_deg")]
             lines.append([f"`{method}`", words, decibels(psnr(splits[SAME], method)), *map(decibels, figures_here)])
+    return lines
+
+
+def first(held: Held) -> str:
+    """The best of each kind, and how many networks pass bicubic and the floors."""
+    splits = held("aviris")
+    here = splits[OTHER]
+    facts, lines = here.facts, leaders(held)
     networks = [method for method in facts.methods if _group(here, method) == "trained" and math.isfinite(psnr(here, method))]
     asked = [method for method in facts.methods if _group(here, method) == "trained"]
     floors = [name for name in ("bicubic", "ssif", "gsa") if name in facts.methods and math.isfinite(psnr(here, name))]
@@ -178,18 +209,23 @@ def distillation(held: Held) -> str:
 
 def uses(held: Held) -> str:
     """Who makes use of the LR-HSI at all."""
-    (section,) = held("leak").values()
-    lines: Table = [["method", "its own LR-HSI", "that of another scene", "change"]]
-    for method in section.facts.methods:
-        own, other = psnr(section, method), psnr(section, method, OTHER_LR_HSI)
-        if math.isfinite(own) and math.isfinite(other):
-            lines.append([f"`{method}`", decibels(own), decibels(other), signed(other - own)])
-    here = held("aviris")
+    splits = held("aviris")
+    here = splits[OTHER]
+    lost = {method: psnr(here, method, OTHER_LR_HSI) - psnr(here, method) for method in here.facts.methods
+            if _group(here, method) == "trained"}
+    lost = dict(sorted(((method, change) for method, change in lost.items() if math.isfinite(change)), key=lambda each: -each[1]))
+    lines: Table = [["network", *(f"{name}, {words}" for name in splits for words in ("its own", "another scene's", "change"))]]
+    for method in [*list(lost)[:UNMOVED], *([] if len(lost) <= UNMOVED else list(lost)[-1:])]:
+        lines.append([f"`{method}`", *(text for section in splits.values() for own, other in [
+            (psnr(section, method), psnr(section, method, OTHER_LR_HSI))] for text in (
+                decibels(own), decibels(other), signed(other - own)))])
+    counted = f"Of {len(lost)} networks {sum(change > -1 for change in lost.values())} lose less than 1 dB on other flights."
     floor = ""
-    if "ssif" in here[OTHER].facts.methods and math.isfinite(psnr(here[OTHER], "ssif")):
-        floor = (f" The floor of networks that see no LR-HSI at all, `ssif`: {decibels(psnr(here[SAME], 'ssif'))} / "
-                 f"{decibels(psnr(here[OTHER], 'ssif'))} dB on the same flight and on others (study aviris).")
-    words = f"PSNR (dB) in study leak: a method that loses little by another scene's LR-HSI makes little use of it.{floor}"
+    if "ssif" in here.facts.methods and math.isfinite(psnr(here, "ssif")):
+        floor = (f" The floor of networks that see no LR-HSI at all, `ssif`: {decibels(psnr(splits[SAME], 'ssif'))} / "
+                 f"{decibels(psnr(here, 'ssif'))} dB.")
+    words = (f"PSNR (dB) with the LR-HSI of another scene in the place of its own: the {UNMOVED} networks that lose least, and "
+             f"the one that loses most. Who loses little makes little use of it. {counted}{floor}")
     return "\n\n".join(["## 5. Who uses the LR-HSI", markdown(lines), words])
 
 
@@ -285,6 +321,8 @@ def psnr(section: Section, method: str, scenario: Scenario = CLEAN) -> float:
 
 def _group(section: Section, method: str) -> str:
     """With which methods one is named: by what it is told, or how it is made."""
+    if "weights" in split_label(method)[1]:
+        return "shipped"
     kind = section.facts.kinds.get(method, "")
     return "per image" if kind and card(method).family == "unsupervised" else kind
 

@@ -10,7 +10,7 @@ from scipy import stats
 
 from benchmark import rows
 from benchmark.page import findings
-from benchmark.plan import plan
+from benchmark.plan import PlanError, plan
 from benchmark.store import folder
 from benchmark.studies import study
 
@@ -31,6 +31,13 @@ def lines_of(text, heading):
 def test_the_committed_text_is_what_the_rows_give(text):
     assert (ROOT / "reports" / "findings.md").read_text() == text, "run_benchmark.py findings"
     assert "nan" not in text.lower().replace("nanometre", "") and "inf " not in text
+
+
+def test_the_table_of_the_readme_is_what_the_rows_give():
+    readme = (ROOT / "README.md").read_text()
+    assert findings.with_leaders(readme, ROOT / "results") == readme, "run_benchmark.py findings --readme README.md"
+    with pytest.raises(PlanError, match="no place for the table"):
+        findings.with_leaders("# nothing", ROOT / "results")
 
 
 def test_means_are_those_of_the_rows(text):
