@@ -211,9 +211,10 @@ def uses(held: Held) -> str:
     """Who makes use of the LR-HSI at all."""
     splits = held("aviris")
     here = splits[OTHER]
-    lost = {method: psnr(here, method, OTHER_LR_HSI) - psnr(here, method) for method in here.facts.methods
-            if _group(here, method) == "trained"}
-    lost = dict(sorted(((method, change) for method, change in lost.items() if math.isfinite(change)), key=lambda each: -each[1]))
+    changes = {method: psnr(here, method, OTHER_LR_HSI) - psnr(here, method) for method in here.facts.methods
+               if _group(here, method) == "trained"}
+    lost = {method: changes[method] for method in sorted(changes, key=lambda each: -changes[each])
+            if math.isfinite(changes[method])}
     lines: Table = [["network", *(f"{name}, {words}" for name in splits for words in ("its own", "another scene's", "change"))]]
     for method in [*list(lost)[:UNMOVED], *([] if len(lost) <= UNMOVED else list(lost)[-1:])]:
         lines.append([f"`{method}`", *(text for section in splits.values() for own, other in [
