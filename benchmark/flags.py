@@ -146,7 +146,11 @@ def degraded_by(text: str) -> Scenario:
         raise PlanError(f"--degrade {text}: unknown degradation '{name}'.{near(name, DEGRADATIONS)} Choices: "
                         f"{', '.join(DEGRADATIONS)}")
     try:
-        return degraded(DEGRADATIONS[name](float(amount)))  # type: ignore[call-arg]  # the amount is the first field of each
+        number = float(amount)
+    except ValueError:
+        raise PlanError(f"--degrade {text}: '{amount}' is no number; give NAME=AMOUNT, such as stripes=0.02") from None
+    try:
+        return degraded(DEGRADATIONS[name](number))  # type: ignore[call-arg]  # the amount is the first field of each
     except ValueError as error:
         raise PlanError(f"--degrade {text}: {error}") from error
 

@@ -1,6 +1,8 @@
 """Every degradation by the statistics that its docstring promises, against plain loops and the standard operator."""
 
 import math
+import re
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 import torch
 from scipy.ndimage import shift as scipy_shift
 
+import run_benchmark
 from benchmark.degradations import (
     DEGRADATIONS,
     BandNoise,
@@ -28,8 +31,9 @@ from benchmark.degradations import (
     resampled,
 )
 from benchmark.page.axes import axes_of
-from benchmark.plan import Job, Study
+from benchmark.plan import Job, PlanError, Study
 from benchmark.protocol import CLEAN, PAPER, noise, shifted
+from benchmark.studies import load_file
 from datasets.scene import Scene, SceneError
 
 PROTOCOL = replace(PAPER, hr_size=64, bands="all")
@@ -185,3 +189,33 @@ def test_wrong_amounts_are_refused_in_words():
         degraded(Stripes(0.1), Smile(1))
     assert noise("both", 30) != degraded(BandNoise(30))
     assert issubclass(NonUniform, Degradation)
+
+
+def test_flags_name_degradations_beside_the_clean_images():
+    def chosen(*words):
+        return run_benchmark.study_of(run_benchmark.arguments().parse_args(["run", "--profile", "aviris", "--degrade", *words]))
+
+    held = chosen("stripes=0.02", "smile=2")
+    assert held.scenarios == (CLEAN, degraded(Stripes(0.02)), degraded(Smile(2.0))) and held.name.startswith("aviris-")
+    assert "scenarios" in held.replaced and not held.fewer_scenarios
+    for words, told in (("stripe=0.02", "unknown degradation 'stripe'. Did you mean 'stripes'"), ("smile", "NAME=AMOUNT"),
+                        ("stripes=many", "'many' is no number"), ("quantisation=0", "must be in 1 ... 32"),
+                        ("smile=nan", "must be")):
+        with pytest.raises(PlanError, match=re.escape(told)):
+            chosen(words)
+
+
+def test_a_class_of_a_user_s_own_has_columns_and_a_key_of_its_own(tmp_path):
+    (tmp_path / "haze.py").write_text(
+        "from dataclasses import dataclass\nfrom benchmark.degradations import Axis, Degradation\n\n\n"
+        "@dataclass(frozen=True)\nclass Haze(Degradation):\n    axis = Axis('haze', 'haze', 'haze (share)')\n    share: float\n"
+        "    def hr_msi(self, image, draw):\n        return (1 - self.share) * image + self.share\n")
+    load_file(tmp_path / "haze.py")
+    haze = sys.modules["study_file_haze"].Haze
+    clean, seen = looked(), looked(haze(0.1))
+    assert torch.allclose(seen.hr_msi, 0.9 * clean.hr_msi + 0.1, atol=1e-6) and torch.equal(seen.lr_hsi, clean.lr_hsi)
+    axes = axes_of((CLEAN, degraded(haze(0.1)), degraded(haze(0.2))))
+    assert [level.words for level in axes["haze"].levels] == ["0", "0.1", "0.2"]
+    study = Study("s", "s", ("bicubic",), "synthetic", {"size": 64}, protocol=PROTOCOL)
+    job = Job("score", study, ("bicubic",), 4, split="test", scenario=degraded(haze(0.1)))
+    assert "study_file_haze.Haze" in str(job.inputs)
