@@ -288,6 +288,18 @@ for _study in (
         dataset="csakd-tiles",
         scenarios=ROBUSTNESS,
     ),
+    Study(
+        name="procedural-256",
+        title="The papers' sizes on procedural scenes",
+        methods=("bicubic", "gsa", "cnmf", "hysure", "subspace-ridge", *PAIR),
+        dataset="synthetic",
+        dataset_options={"train": 16, "val": 1, "test": 4},
+        scenarios=(*ROBUSTNESS, shifted(1), shifted(2)),
+        training={"minutes": 60.0, "batch": 2, "log_every": 50},
+        pictures=True,
+        labels=(Label("Images as large as the papers', of scenes that a seed draws; trained for an hour, not 600 epochs",
+                      ("dataset", "dataset_options", "training")),),
+    ),
     *(Study(
         name=f"ablation-{what}{scale}",
         title=TITLES[what],
