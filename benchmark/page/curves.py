@@ -31,6 +31,7 @@ SHAPES = {  # matplotlib's markers by their letter, in a square of 10 around the
     "<": "M-4.6 0L3.4-4.4V4.4z",
     ">": "M4.6 0L-3.4-4.4V4.4z",
     "*": "M0 -4.9L1.1 -1.5L4.7 -1.5L1.8 0.6L2.9 4.0L0 1.9L-2.9 4.0L-1.8 0.6L-4.7 -1.5L-1.1 -1.5z",
+    "p": "M0 -4.5L4.3 -1.4L2.6 3.6L-2.6 3.6L-4.3 -1.4z",
 }
 
 
