@@ -117,7 +117,8 @@ def band_noise(pixels: Tensor) -> Tensor:
 
     Each band is regressed on all others and a constant, as HySime estimates noise; the residual's mean square is divided by the
     degrees of freedom that are left. It is the inverse of an element on the diagonal of the inverse covariance. What varies in
-    one band alone counts as noise, noise that bands share does not.
+    one band alone counts as noise, and a part of the other bands' noise, little where there are many bands; noise that bands
+    share does not.
 
     Source:
         Bioucas-Dias & Nascimento, IEEE TGRS 46(8):2435-2445, 2008; after Roger & Arnold, Int. J. Remote Sensing 17(10), 1996.
@@ -142,7 +143,8 @@ def band_snr(pixels: Tensor) -> Tensor:
 def rank(pixels: Tensor) -> int:
     """Number of principal components of (bands, n) that stand out from noise, each band divided by its noise's deviation.
 
-    Undivided, noise that is stronger in some bands than in others stands out from its own mean.
+    Undivided, noise that is stronger in some bands than in others stands out from its own mean. Errors of the estimated noise
+    may let one more stand out.
     """
     return principal_components(pixels / band_noise(pixels).sqrt().clamp(min=TINY)[:, None], len(pixels)).rank
 

@@ -130,11 +130,13 @@ def curves(section: Section) -> list[Plot]:
 
 def _band(axes: Axes, lines: pd.DataFrame, colour: str) -> None:
     """Median over scenes of one curve as a line, their range as a band; broken where bands are left out."""
-    by_x = lines.groupby("x")["y"]
-    found = by_x.agg(["median", "min", "max"])
-    x = found.index.to_numpy(float)
-    steps = np.diff(x)
-    wide = np.flatnonzero(steps > GAP * np.median(steps)) + 1 if lines["curve"].eq("snr_db").all() else []
+    points = lines.groupby(lines.groupby("image").cumcount())  # the same band has other wavelengths in other flights
+    found = points["y"].agg(["median", "min", "max"]).assign(x=points["x"].median()).sort_values("x")
+    x = found["x"].to_numpy(float)
+    wide: list[int] = []
+    if (lines["curve"] == "snr_db").all():
+        steps = np.diff(x)
+        wide = (np.flatnonzero(steps > GAP * np.median(steps)) + 1).tolist()
     for i, j in pairwise([0, *wide, len(x)]):
         axes.plot(x[i:j], found["median"].to_numpy()[i:j], color=colour)
         axes.fill_between(x[i:j], found["min"].to_numpy()[i:j], found["max"].to_numpy()[i:j], color=colour, alpha=0.15,
