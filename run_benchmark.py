@@ -16,6 +16,7 @@ python run_benchmark.py growth
 python run_benchmark.py estimators
 python run_benchmark.py findings
 python run_benchmark.py downstream
+python run_benchmark.py realism
 python run_benchmark.py fuse HSI_FILE MSI_FILE --methods gsa hysure-blind
 python run_benchmark.py train-on HSI_FILE MSI_FILE --methods u2net
 python run_benchmark.py estimate HSI_FILE MSI_FILE
@@ -160,6 +161,25 @@ def show_downstream(args: argparse.Namespace) -> int:
     print(path)
     print(render_page("downstream", args.results, args.reports))
     return int(any(row["status"] != "ok" for row in rows))
+
+
+def show_realism(args: argparse.Namespace) -> int:
+    """Measure and store real and procedural scenes, where they lack, with their curves, and render the page."""
+    from benchmark import realism
+    from benchmark.page.facts import render_page
+
+    path, beside = args.results / "realism.csv", args.results / "realism-curves.csv"
+    rows = [] if args.force else text_rows(path)
+    held = {tuple(each[key] for key in realism.CELL) for each in rows}
+    curves = [line for line in text_rows(beside) if tuple(line[key] for key in realism.CELL) in held]
+    for row, lines in realism.compare(held=held):
+        rows.append(row)
+        curves += lines
+        store.write_csv(beside, curves)  # first: a scene that has a row has its curves
+        store.write_csv(path, rows)
+    print(path)
+    print(render_page("realism", args.results, args.reports))
+    return 0
 
 
 def text_rows(path: Path) -> list[dict[str, Any]]:
@@ -321,7 +341,8 @@ def measure(args: argparse.Namespace) -> int:
 
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
-    "downstream": show_downstream, "findings": show_findings, "fuse": fuse_own, "train-on": train_own,
+    "downstream": show_downstream, "realism": show_realism, "findings": show_findings, "fuse": fuse_own,
+    "train-on": train_own,
     "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
 
 

@@ -134,6 +134,11 @@ def _of_the_suite(commands: Commands) -> None:
     told.add_argument("--results", type=Path, default=Path("results"), metavar="DIR", help="folder of the rows")
     told.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="receives findings.md")
     told.add_argument("--readme", type=Path, metavar="FILE", help="a text that receives the table of the leaders, at its marks")
+    like = commands.add_parser("realism", help="how like real AVIRIS scenes the procedural ones are: reports/realism")
+    like.add_argument("--force", action="store_true", help="measure again what is there")
+    like.add_argument("--results", type=Path, default=Path("results"), metavar="DIR",
+                      help="receives realism.csv and realism-curves.csv")
+    like.add_argument("--reports", type=Path, default=Path("reports"), metavar="DIR", help="where pages go")
     fetch = commands.add_parser("download", help="fetch a public data set, check and unpack it; without a name, list them")
     fetch.add_argument("name", nargs="?", metavar="NAME", help="of the data set")
     fetch.add_argument("--to", type=Path, metavar="DIR", help="receives a folder of that name (default: HSFUSION_DATA)")

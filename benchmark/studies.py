@@ -292,7 +292,7 @@ for _study in (
         name="procedural-256",
         title="The papers' sizes on procedural scenes",
         methods=("bicubic", "gsa", "cnmf", "hysure", "subspace-ridge", *PAIR),
-        dataset="synthetic",
+        dataset="synthetic-aviris",
         dataset_options={"train": 16, "val": 1, "test": 4},
         scenarios=(*ROBUSTNESS, shifted(1), shifted(2)),
         training={"minutes": 60.0, "batch": 2, "log_every": 50},

@@ -15,9 +15,11 @@ from datasets import (
     mdas,
     other_sensors,
     synthetic,
+    synthetic_aviris,
     washington_dc,
 )
 from datasets.scene import Scene, SceneError, get, names
 
 __all__ = ["Scene", "SceneError", "aviris", "aviris_lines", "aviris_tiles", "cave", "chikusei", "csakd_tiles", "ehu", "folder",
-           "get", "harvard", "houston", "hyspecnet", "mdas", "names", "other_sensors", "synthetic", "washington_dc"]
+           "get", "harvard", "houston", "hyspecnet", "mdas", "names", "other_sensors", "synthetic", "synthetic_aviris",
+           "washington_dc"]

@@ -53,6 +53,7 @@ def _along(axis: str, msi_bands: int) -> dict[str, Any]:
 QUALITY, COST, NOISE, ABLATIONS = "Quality and cost", "Quality against cost", "Robustness", "Ablations"
 PICTURES, WORTH, TRAINING, FIDELITY = "Pictures", "What differences are worth", "Training", "Fidelity to the releases"
 SPEED, RESPONSES, USES = "Speed", "Responses of the sensors", "Anomalies, abundances and proxy classes"
+LIKE = "Procedural scenes against real ones"
 KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
 
@@ -110,5 +111,11 @@ ARTEFACTS: dict[str, Artefact] = {
                            "none; results/downstream.csv", of_study=True, page="downstream"),
     "downstream-ranks": Artefact(USES, "how far PSNR and SAM order methods as each downstream score does",
                                  "downstream.correlations", "none; results/downstream.csv", of_study=True, page="downstream"),
+    "figure-realism": Artefact(LIKE, "spatial spectrum, SNR and correlation of real and procedural scenes", "realism.curves",
+                               "none; results/realism.csv", of_study=True, page="realism"),
+    "realism": Artefact(LIKE, "statistics of real and procedural scenes", "realism.statistics", "none; results/realism.csv",
+                        of_study=True, page="realism"),
+    "realism-scores": Artefact(LIKE, "scores on real and procedural scenes", "realism.scores", "none; results/realism.csv",
+                               of_study=True, page="realism"),
     "claims": Artefact("Claims of the papers", "what the papers claim, and what holds", "claims.claims", of_study=True),
 }

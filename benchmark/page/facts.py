@@ -15,11 +15,14 @@ from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.downstream import conditions_of as downstream_conditions
 from benchmark.page.estimators import conditions_of as estimator_conditions
 from benchmark.page.index import write_index
+from benchmark.page.realism import conditions_of as realism_conditions
+from benchmark.page.realism import outside, sets_of
 from benchmark.page.render import render, render_apart, render_only
 from benchmark.page.section import Facts, Rows, Split
 from benchmark.page.speed import conditions_of
 from benchmark.plan import Job, PlanError, Study
 from benchmark.published import figures
+from benchmark.realism import QUANTITIES
 from benchmark.store import Held
 from methods import card
 from methods.registry import Recipe, near, told
@@ -120,8 +123,19 @@ def downstream_of(results: Path) -> tuple[Facts, Rows, str]:
                          f"{images} AVIRIS scenes that come with a map of anomalies: {len(rows.downstream)} measured rows.")
 
 
+def realism_of(results: Path) -> tuple[Facts, Rows, str]:
+    """Facts and rows of the page of realism, and what it says of itself in one sentence."""
+    rows = Rows(realism=_read_or_empty(results / "realism.csv"),
+                realism_curves=_read_or_empty(results / "realism-curves.csv"))
+    facts = Facts(study="realism", title="Procedural scenes against real ones", methods=(), msi_bands=(), scenarios=(),
+                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(realism_conditions(rows)))
+    counts = ", ".join(f"{name} {len(QUANTITIES) - len(outside(rows.realism, name))}" for name in sets_of(rows.realism))
+    return facts, rows, (f"{len(rows.realism)} scenes, real and procedural, by {len(QUANTITIES)} quantities measured alike. "
+                         f"Medians within the range of the real scenes: {counts or 'nothing measured yet'}.")
+
+
 APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {  # of no study
-    "speed": speed_of, "estimators": estimators_of, "downstream": downstream_of}
+    "speed": speed_of, "estimators": estimators_of, "downstream": downstream_of, "realism": realism_of}
 
 
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:

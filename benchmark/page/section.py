@@ -117,6 +117,8 @@ class Rows:
         recorded: one line a training-free method and recorded case.
         estimators: one line an estimator and made pair; of the page of estimators alone.
         downstream: one line a scene, scenario and method; of the page of downstream scores alone.
+        realism: one line a scene, real or procedural; like the next of the page of realism alone.
+        realism_curves: one point of a curve of a scene a line.
         growth: one line a method and point of an axis; like the next two of the page of speed alone.
         speed: one line a timing against a yardstick.
         ways: one validation score a line, of trainings of one pair with one budget, plain, exact and mixed.
@@ -130,6 +132,8 @@ class Rows:
     recorded: pd.DataFrame = field(default_factory=pd.DataFrame)
     estimators: pd.DataFrame = field(default_factory=pd.DataFrame)
     downstream: pd.DataFrame = field(default_factory=pd.DataFrame)
+    realism: pd.DataFrame = field(default_factory=pd.DataFrame)
+    realism_curves: pd.DataFrame = field(default_factory=pd.DataFrame)
     growth: pd.DataFrame = field(default_factory=pd.DataFrame)
     speed: pd.DataFrame = field(default_factory=pd.DataFrame)
     ways: pd.DataFrame = field(default_factory=pd.DataFrame)

@@ -1,5 +1,6 @@
 """The procedural scenes: decided by their seed, physically plausible, quick."""
 
+import hashlib
 import time
 
 import numpy as np
@@ -10,6 +11,7 @@ import datasets
 from datasets.aviris_bands import centers_nm
 from datasets.materials import materials
 from datasets.scene import SceneError
+from datasets.synthetic_aviris import leaves, noise_level
 
 NM = centers_nm()
 
@@ -116,3 +118,39 @@ def test_a_paper_size_scene_takes_seconds():
     scene = datasets.get("synthetic").read("test_1")
     assert scene.size == (259, 259)
     assert time.process_time() - before < 15  # 2 s on an idle core
+
+
+def test_the_generator_of_committed_rows_is_unchanged():
+    """Rows and weights rest on these pixels; a version of numpy that draws otherwise would fail here as well."""
+    dataset = datasets.get("synthetic", size=16)
+    assert dataset.digest() == "75f601ba180c003b52d90fccf7644d0c6e7238b1ebffa507959e4906258dda81"
+    assert datasets.get("synthetic").digest() == "3e81f4cb1ad69111c530b2e3402b053f0bcd7088907ec8e7ba72471dcee212a6"
+    found = dataset.read("train_0")
+    native = (found.cube.double() * (found.native_max - found.native_min) + found.native_min).round().short().numpy()
+    assert hashlib.sha256(native.tobytes()).hexdigest()[:16] == "d7b5dfc817e9099c"
+
+
+def test_scenes_like_aviris_are_decided_by_their_seed():
+    like, plain = datasets.get("synthetic-aviris", size=16), datasets.get("synthetic", size=16)
+    first, again = like.read("train_0"), datasets.get("synthetic-aviris", size=16).read("train_0")
+    assert torch.equal(first.cube, again.cube) and (first.native_min, first.native_max) == (again.native_min, again.native_max)
+    assert not torch.equal(first.cube, plain.read("train_0").cube) and first.flight == "synthetic-aviris train_0"
+    assert like.splits() == plain.splits() and like.digest() != plain.digest()
+    assert like.digest() != datasets.get("synthetic-aviris", size=16, seed=1).digest()
+    with pytest.raises(SceneError, match=r"'synthetic-aviris'.*'nosuch'.*train_0"):
+        like.read("nosuch")
+
+
+def test_leaves_cover_each_other_and_have_all_sizes():
+    label, count = leaves(np.random.default_rng(0), 128)
+    assert label.shape == (128, 128) and label.min() >= 0 and label.max() < count
+    areas = np.bincount(label.ravel())
+    assert (label > 0).mean() > 0.9 and np.median(areas[areas > 0]) < 30 < 300 < areas.max()
+
+
+def test_noise_level_is_that_of_the_drawn_noise():
+    level = noise_level(NM)
+    assert level.shape == (224,) and (level > 0).all() and level[0] > level[50] > level[95]
+    scene = datasets.get("synthetic-aviris", size=128).read("train_0")
+    native = scene.cube.double().numpy() * (scene.native_max - scene.native_min) + scene.native_min
+    assert at(native, 1380).std() == pytest.approx(np.hypot(at(level, 1380), 12**-0.5), rel=0.1)  # no light arrives; rounding
