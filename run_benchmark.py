@@ -342,8 +342,7 @@ def measure(args: argparse.Namespace) -> int:
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "list": show_list, "fidelity": show_fidelity, "growth": show_growth, "estimators": show_estimators,
     "downstream": show_downstream, "realism": show_realism, "findings": show_findings, "fuse": fuse_own,
-    "train-on": train_own,
-    "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
+    "train-on": train_own, "estimate": estimate_responses, "download": fetch_data, "merge": join_folders}
 
 
 def main(words: list[str] | None = None) -> int:
