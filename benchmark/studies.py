@@ -160,8 +160,8 @@ for _study in (
         scenarios=(CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr_db in (45, 35, 25, 15)),
                    shifted(1), shifted(2), told_psf(2.0), degraded(Stripes(0.02)), OTHER_LR_HSI),
         fewer_scenarios={
-            name: FEW for name in (*PER_IMAGE, "lttr", "lttr-blind", "ltmr", "ltmr-blind", "ssdiff", "pzres-net",
-                                   "hyper-transformer")},
+            name: FEW for name in (*PER_IMAGE, "lttr", "lttr-blind", "ltmr", "ltmr-blind", "nssr", "nssr-blind", "lanaras",
+                                   "lanaras-blind", "ssdiff", "pzres-net", "hyper-transformer")},
         training=EQUAL,
         exceptions={
             **{name: {"minutes": 2 * EQUAL["minutes"]} for name in TWINS},
