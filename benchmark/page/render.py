@@ -213,7 +213,10 @@ def measured_words(whole: Section, splits: Sequence[Section]) -> str:
     facts, scores = whole.facts, whole.rows.scores
     ok = scores[scores["status"] == "ok"]
     noisy = {each.snr_db for each in facts.scenarios if each.name == "noise"}
-    levels = f", clean and at {len(noisy)} noise level{'s' if len(noisy) > 1 else ''}" if noisy else ""
+    others = sum(each.name not in ("clean", "noise") for each in facts.scenarios)
+    told = [f"at {len(noisy)} noise level{'s' if len(noisy) > 1 else ''}"] if noisy else []
+    told += [f"in {others} other scenario{'s' if others > 1 else ''}"] if others else []
+    levels = f", clean and {' and '.join(told)}" if told else ""
     alone = {section.split.alone for section in splits if section.split}
     ways = len({section.split.view for section in splits if section.split})
     return (f"{len(facts.methods)} methods with {' and '.join(map(str, facts.msi_bands))} multispectral bands on "
