@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -24,14 +23,14 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from benchmark import keys, metrics
-from benchmark.machine import code_version, device_name, timed, unchanged
+from benchmark.evaluate import fused_by
+from benchmark.machine import code_version, device_name
 from benchmark.protocol import CLEAN, PAPER, Scenario, noise
 from datasets import get, names
 from datasets.io import data_root
 from datasets.scene import SceneError, split_entry
-from methods import card, create, fuse, weights
-from methods.registry import MethodError, split_label, tell, told
-from methods.speed import prepared
+from methods import card, weights
+from methods.registry import MethodError, split_label, told
 from methods.unmixing import principal_axes, vca
 
 PROTOCOL = replace(PAPER, hr_size=96)
@@ -309,8 +308,7 @@ def compare(methods: Sequence[str] = METHODS, scenes: Sequence[str] = SCENES, sc
     cells = [(entry, scenario, method) for entry in scenes for scenario in scenarios
              for method in ((REFERENCE, *methods) if scenario is scenarios[0] else methods)]
     due = [cell for cell in cells if tuple(map(str, identity(*cell).values())) not in held]
-    device = torch.device("cpu")
-    here = {"device": device_name(device), "threads": torch.get_num_threads(), **code_version()}
+    here = {"device": device_name(torch.device("cpu")), "threads": torch.get_num_threads(), **code_version()}
     truth: Truth | None = None
     at = ""
     with tqdm(due, desc="downstream", unit="image") as bar:
@@ -321,14 +319,7 @@ def compare(methods: Sequence[str] = METHODS, scenes: Sequence[str] = SCENES, sc
                 at, truth = entry, Truth.of(reference.cube, anomalies(entry, reference.size), entry)
             estimate, seconds, status = reference.cube, 0.0, "ok"
             if method != REFERENCE:
-                with unchanged():
-                    model = create(method, bands=reference.bands, msi_bands=MSI_BANDS, ratio=PROTOCOL.ratio,
-                                   **observation.told._asdict())
-                    model = prepared(model, "exact", device)
-                    tell(model, observation.told)
-                    fused, seconds = timed(partial(fuse, model, observation.lr_hsi[None].clone(),
-                                                   observation.hr_msi[None].clone()))
-                estimate = fused[0]
+                estimate, seconds = fused_by(method, observation, PROTOCOL.ratio)
                 status = "ok" if torch.isfinite(estimate).all() else "failed"
             figures = truth.scores(estimate) if status == "ok" else dict.fromkeys(FIGURES, math.nan)
             yield {**identity(entry, scenario, method), "told": told_of(method), "msi_bands": MSI_BANDS,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from benchmark import store
-from benchmark.machine import timed
+from benchmark.machine import timed, unchanged
 from benchmark.metrics import METRICS, measure
 from benchmark.plan import Job
 from benchmark.protocol import Observation
@@ -105,6 +105,26 @@ def build(job: Job, bands: int, observation: Observation, weights: Path | None, 
         own = {key.removeprefix(prefix): value for key, value in load_file(weights).items() if key.startswith(prefix)}
         model.load_state_dict(own)
     return prepared(model, job.study.speed, device)
+
+
+def fused_by(label: str, observation: Observation, ratio: int) -> tuple[Tensor, float]:
+    """What a method that needs no training makes of an observation, as studies fuse on the CPU, and its seconds.
+
+    Args:
+        label: a method, or a variant of one.
+        observation: of a scene.
+        ratio: HR pixels per LR pixel along one side.
+
+    Returns:
+        The estimate (bands, H, W), and seconds.
+    """
+    device = torch.device("cpu")
+    with unchanged():
+        model = prepared(create(label, bands=len(observation.lr_hsi), msi_bands=len(observation.hr_msi), ratio=ratio,
+                                **observation.told._asdict()), "exact", device)
+        tell(model, observation.told)
+        found, seconds = timed(partial(fuse, model, observation.lr_hsi[None].clone(), observation.hr_msi[None].clone()))
+    return found[0], seconds
 
 
 def measured(model: Any, reference: Scene, observation: Observation, ratio: int,

@@ -118,7 +118,7 @@ def study_of(args: argparse.Namespace) -> Study:
         cost_lr_size=profile.cost_lr_size if args.lr_size is None else args.lr_size,
         precision=args.precision or profile.precision, speed=args.speed or profile.speed,
         scenarios=(CLEAN, *map(degraded_by, args.degrade)) if args.degrade else profile.scenarios,
-        fewer_scenarios={} if args.degrade else profile.fewer_scenarios, more_seeds={} if args.seeds else profile.more_seeds,
+        fewer_scenarios={} if args.degrade else profile.fewer_scenarios,
         sensors=profile.sensors if same_data and not (args.msi_sensor or args.srf) else {},
     )
     if max(len(args.msi_sensor or ()), len(args.ratio or ())) > 1:

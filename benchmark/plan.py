@@ -84,7 +84,6 @@ class Study:
         scenarios: columns of the robustness tables; the clean one first.
         fewer_scenarios: by method that takes too long for all of them, those that it is scored in; say why in a label.
         seeds: of training; training-free methods run once.
-        more_seeds: of methods that are trained more often than the others, by name.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
         training: fields of :class:`methods.registry.Recipe` replaced for every method, the declared budget.
         exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
@@ -110,7 +109,6 @@ class Study:
     scenarios: tuple[Scenario, ...] = (CLEAN,)
     fewer_scenarios: Mapping[str, tuple[Scenario, ...]] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0,)
-    more_seeds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     recipe: str = ""
     training: Mapping[str, Any] = field(default_factory=dict)
     exceptions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -209,7 +207,7 @@ class Study:
 
     def seeds_of(self, label: str) -> tuple[int, ...]:
         """Of training; one where nothing is trained."""
-        return self.more_seeds.get(split_label(label)[0], self.seeds) if self.recipe_of(label) else self.seeds[:1]
+        return self.seeds if self.recipe_of(label) else self.seeds[:1]
 
     def is_oracle(self, label: str) -> bool:
         """Whether a method, or the choice of its parameters, looks at the reference."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -19,14 +18,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from benchmark import metrics
-from benchmark.machine import code_version, device_name, timed, unchanged
+from benchmark.evaluate import fused_by
+from benchmark.machine import code_version, device_name
 from benchmark.protocol import CLEAN, PAPER, noise
 from datasets import get
 from datasets.scene import Dataset, Scene
-from methods import create, fuse
 from methods.levels import TINY, principal_components
-from methods.registry import tell
-from methods.speed import prepared
 
 PROTOCOL = replace(PAPER, hr_size=96)
 MSI_BANDS = 4
@@ -175,13 +172,9 @@ def scores(scene: Scene, methods: Sequence[str] = METHODS) -> dict[str, float]:
     for name, scenario in SCENARIOS.items():
         reference, observation = PROTOCOL.look(scene, MSI_BANDS, scenario)
         for method in methods:
-            with unchanged():
-                model = prepared(create(method, bands=reference.bands, msi_bands=MSI_BANDS, ratio=PROTOCOL.ratio,
-                                        **observation.told._asdict()), "exact", torch.device("cpu"))
-                tell(model, observation.told)
-                fused, _ = timed(partial(fuse, model, observation.lr_hsi[None].clone(), observation.hr_msi[None].clone()))
-            found[f"{method}_{name}_psnr_db"] = metrics.psnr(fused[0], reference.cube).item()
-            found[f"{method}_{name}_sam_deg"] = metrics.sam(fused[0], reference.cube).item()
+            estimate, _ = fused_by(method, observation, PROTOCOL.ratio)
+            found[f"{method}_{name}_psnr_db"] = metrics.psnr(estimate, reference.cube).item()
+            found[f"{method}_{name}_sam_deg"] = metrics.sam(estimate, reference.cube).item()
     return found
 
 

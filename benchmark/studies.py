@@ -152,7 +152,7 @@ for _study in (
     ),
     Study(
         name="aviris",
-        title="Every method on real AVIRIS scenes, split by flight",
+        title="Real AVIRIS scenes under one budget, split by flight",
         methods=(*available("classical"), *PER_IMAGE, "subspace-net@weights=shipped", "s3rnet-subspace@train=and-procedural",
                  *(name for name in PUBLISHED if name not in TOO_DEAR), "restfnet@keep=best-on-test"),
         dataset="aviris",
@@ -162,9 +162,8 @@ for _study in (
         scenarios=(*EVERY, OTHER_LR_HSI),
         fewer_scenarios={
             "s3rnet-subspace": EVERY,  # its training scenes are smaller than those tested: none can stand in for another
-        } | {
-            name: FEW for name in (*PER_IMAGE, "lttr", "lttr-blind", "ltmr", "ltmr-blind", "nssr", "nssr-blind", "lanaras",
-                                   "lanaras-blind", "ssdiff", "pzres-net", "hyper-transformer")},
+            **dict.fromkeys((*PER_IMAGE, "lttr", "lttr-blind", "ltmr", "ltmr-blind", "nssr", "nssr-blind", "lanaras",
+                             "lanaras-blind", "ssdiff", "pzres-net", "hyper-transformer"), FEW)},
         training=EQUAL,
         exceptions={
             **{name: {"minutes": 2 * EQUAL["minutes"]} for name in TWINS},

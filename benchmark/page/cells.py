@@ -41,6 +41,11 @@ class Cell:
     interval: tuple[float, float] | None = None
 
 
+def decibels(value: float) -> str:
+    """Two digits, no zero below zero; a dash for what is not there."""
+    return f"{round(value, 2) + 0:.2f}" if math.isfinite(value) else "—"
+
+
 def mean_and_std(means: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation over seeds; no deviation of a single seed or of infinite values."""
     finite = len(means) > 1 and not any(math.isinf(mean) for mean in means)

@@ -26,7 +26,7 @@ from benchmark.downstream import (
 )
 from benchmark.page.cells import NO_ROW, Cell, listed
 from benchmark.page.plots import Plot, canvas, legend, own_style, plain, styles
-from benchmark.page.section import Rows, Section
+from benchmark.page.section import Rows, Section, measured_by
 from benchmark.page.tables import METRIC_COLUMNS, SIDE_BY_SIDE, Column, Listing, Row, Table
 
 COLUMNS = {key: METRIC_COLUMNS[key] for key in ("psnr_db", "sam_deg")} | {
@@ -183,15 +183,14 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
     targets = ", ".join(f"{image} {count}" for image, count in zip(scenes["image"], scenes["targets"]))
     flights = ", ".join(f"{flight} ({', '.join(own['image'])})" for flight, own in scenes.groupby("flight"))
     seen = rows[rows["seen"] == "yes"].groupby("method", sort=False)["image"].unique()
-    held = {key: ", ".join(sorted({str(value) for value in rows[key]})) for key in ("device", "torch", "protocol")}
+    protocol = ", ".join(sorted(set(rows["protocol"])))
     counts = {key: " and ".join(str(value) for value in sorted(set(rows[key]))) for key in ("bands", "msi_bands", "pixels")}
-    revisions = ", ".join(sorted({str(value)[:12] for value in rows["revision"]}))
     trained = " ".join(f"{method} was trained or validated on {', '.join(sorted(images))}: these rows are in no mean and in no "
                        "correlation." for method, images in seen.items())
     parts = {
         "Scenes": f"{len(scenes)} AVIRIS scenes with a map of anomalies, the top-left {PROTOCOL.hr_size}x{PROTOCOL.hr_size} "
                   f"pixels of both ({counts['pixels']} pixels, {counts['bands']} bands, {counts['msi_bands']} MSI bands, ratio "
-                  f"{PROTOCOL.ratio}, protocol {held['protocol']}). Pixels of anomalies: {targets}. Flights, whose scenes are "
+                  f"{PROTOCOL.ratio}, protocol {protocol}). Pixels of anomalies: {targets}. Flights, whose scenes are "
                   f"not independent: {flights}.",
         "Anomalies": "AUC over all pixels. Global RX: mean and covariance of the whole image. Local RX: of the pixels between "
                      f"a window of {INNER}x{INNER} and one of {OUTER}x{OUTER} pixels around each, in the {COMPONENTS} leading "
@@ -205,5 +204,5 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
                           "sides of each block are left out. It says how well spectra keep to those of the reference, not how "
                           "well land cover is told apart.",
         "Trained methods": trained,
-        "Measured": f"Device {held['device']}, torch {held['torch']}, code {revisions}."}
+        "Measured": measured_by(rows)}
     return [(heading, words) for heading, words in parts.items() if words]

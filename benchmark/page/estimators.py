@@ -7,14 +7,9 @@ from collections.abc import Callable
 import pandas as pd
 
 from benchmark.estimators import FIELDS, LOSS_DB, MEASURED, MEASURED_RATIO, NON_UNIFORM, PROTOCOL, calibration
-from benchmark.page.section import Rows, Section
+from benchmark.page.cells import decibels
+from benchmark.page.section import Rows, Section, measured_by
 from benchmark.page.tables import Listing
-
-
-def decibels(value: float) -> str:
-    """Two digits, and no zero below zero."""
-    return f"{round(value, 2) + 0:.2f}"
-
 
 FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {  # column of the rows -> heading, and how a mean is written
     "share_in_band": ("Weight inside the true bands (%)", lambda value: f"{100 * value:.1f}"),
@@ -106,12 +101,9 @@ def uniform(rows: pd.DataFrame) -> pd.DataFrame:
 def conditions(rows: pd.DataFrame) -> str:
     """What a pair is made of, and where it was measured."""
     scenes = rows[["dataset", "split", "image"]].drop_duplicates().groupby(["dataset", "split"], sort=False).size()
-    held = {key: ", ".join(sorted({str(value) for value in rows[key]})) for key in ("device", "torch")}
-    revisions = ", ".join(sorted({str(value)[:12] for value in rows["revision"]}))
     return (f"Scenes of {', '.join(f'{dataset} {split} ({count})' for (dataset, split), count in scenes.items())}, cut to "
             f"{PROTOCOL.hr_size}x{PROTOCOL.hr_size} pixels at most, 172 bands, ratio {PROTOCOL.ratio}; estimators are told "
-            f"nothing. Noise: SNR in dB of the LR-HSI, or of both images. Device {held['device']}, torch {held['torch']}, code "
-            f"{revisions}.")
+            f"nothing. Noise: SNR in dB of the LR-HSI, or of both images. {measured_by(rows)}")
 
 
 def conditions_of(rows: Rows) -> list[tuple[str, str]]:

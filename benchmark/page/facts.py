@@ -313,15 +313,14 @@ def training_conditions(study: Study, jobs: list[Job], held: Mapping[str, Held],
     runs = []
     for row in trained.itertuples() if len(trained) else ():
         where = [f"{row.msi_bands} MSI bands"] * (len(study.msi_bands) > 1)
-        where += [f"seed {row.seed}"] * (len(study.seeds_of(row.method)) > 1)
+        where += [f"seed {row.seed}"] * (len(study.seeds) > 1)
         failed = "" if row.status == "ok" else f", {row.status}"
         runs.append(f"{row.method}{f' ({chr(44).join(where)})' if where else ''} {row.steps} steps in "
                     f"{row.seconds / 60:.1f} minutes{failed}")
     return [
         ("Recipes", "; ".join(f"{name}: {', '.join(names)}" for name, names in recipes.items())),
         ("Replaced in the recipes", "; ".join(f"{', '.join(names)}: {lines}" for lines, names in replaced.items() if lines)),
-        ("Seeds of training", "; ".join([", ".join(map(str, study.seeds)), *(
-            f"{name}: {', '.join(map(str, seeds))}" for name, seeds in study.more_seeds.items())])),
+        ("Seeds of training", ", ".join(map(str, study.seeds))),
         ("Precision of training", ", ".join(precision)),
         ("Trained", "; ".join(runs)),
     ]
@@ -338,8 +337,10 @@ def kind_of(study: Study, method: str, unequal: bool) -> str:
 
 def unranked_words(study: Study) -> tuple[str, ...]:
     """Which methods are not ranked, and why."""
-    oracles = [method for method in study.methods if study.is_oracle(method)]
-    words = [f"Not ranked: {', '.join(oracles)}, since told the reference."] if oracles else []
+    told_it = [method for method in study.methods if card(method).oracle]
+    chosen = [method for method in study.methods if study.is_oracle(method) and method not in told_it]
+    words = [f"Not ranked: {', '.join(told_it)}, since told the reference."] if told_it else []
+    words += [f"Not ranked: {', '.join(chosen)}, since kept where best on the images scored."] if chosen else []
     if (count := len(amounts_of(study))) > 1:
         words.append(f"Trained methods are not ranked, since their training budgets differ ({count} of them).")
     return tuple(words)

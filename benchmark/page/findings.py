@@ -18,6 +18,7 @@ from scipy import stats
 from benchmark import store
 from benchmark.degradations import Stripes, degraded
 from benchmark.page.axes import axes_of
+from benchmark.page.cells import decibels
 from benchmark.page.defects import farthest
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
@@ -184,7 +185,7 @@ def ideas(held: Held) -> str:
             lines.append([what, base, *(signed(change) for change in changes)])
     return "\n\n".join([
         "## 4. What each idea of S3RNet is worth", "Change of PSNR (dB) when it is changed, against the same network as "
-        "published; reduced networks, 300 steps, one seed: changes of about half a dB are within what seeds differ by. "
+        "published; reduced networks, 300 steps, one seed: what another seed changes was not measured. "
         "`recipe=alone`: the student without its teacher.", markdown(lines), distillation(held)])
 
 
@@ -339,14 +340,9 @@ def interval(first_values: np.ndarray, second: np.ndarray) -> tuple[float, float
     return float(low), float(high)
 
 
-def decibels(number: float) -> str:
-    """Two digits, or a dash."""
-    return f"{number:.2f}" if math.isfinite(number) else "—"
-
-
 def signed(number: float) -> str:
-    """Two digits and a sign, or a dash."""
-    return f"{number:+.2f}".replace("-", "−") if math.isfinite(number) else "—"
+    """As :func:`decibels`, with its sign."""
+    return f"{'+' if round(number, 2) >= 0 else ''}{decibels(number)}".replace("-", "−") if math.isfinite(number) else "—"
 
 
 def markdown(lines: Iterable[Sequence[str]]) -> str:

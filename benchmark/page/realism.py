@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.page.plots import COLOURS, WIDTH, Plot, own_style, plain
-from benchmark.page.section import Rows, Section
+from benchmark.page.section import Rows, Section, measured_by
 from benchmark.page.tables import METRIC_COLUMNS, Listing
 from benchmark.realism import (
     FINE,
@@ -157,14 +157,13 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Scenes, each quantity, what the criterion is worth, and where it was measured."""
     scenes = {name: list(rows.loc[rows["dataset"] == name, "image"]) for name in SETS}
     tuned = list(rows.loc[rows["tuned"] == "yes", "image"])
-    held = {key: ", ".join(sorted({str(value) for value in rows[key]})) for key in ("device", "torch", "protocol")}
-    revisions = ", ".join(sorted({str(value)[:12] for value in rows["revision"]}))
+    protocol = ", ".join(sorted(set(rows["protocol"])))
     counts = {key: " and ".join(str(value) for value in sorted(set(rows[key]))) for key in ("bands", "msi_bands")}
     missed = {name: outside(rows, name) for name in sets_of(rows)}
     parts = {
         "Scenes": f"Real: {', '.join(scenes[REAL])}. Procedural: the scenes of the test split of each data set, "
                   f"{len(scenes[PROCEDURAL])} and {len(scenes[IMPROVED])}. The top-left {PROTOCOL.hr_size}x{PROTOCOL.hr_size} "
-                  f"pixels, {counts['bands']} bands, as the protocol {held['protocol']} makes the reference.",
+                  f"pixels, {counts['bands']} bands, as the protocol {protocol} makes the reference.",
         "Tuning": f"The constants of {IMPROVED} were chosen so that medians over these procedural scenes come near to "
                   f"{', '.join(tuned)}, of one flight, in most of the statistics. {PROCEDURAL} is the generator of the "
                   "studies, unchanged; both draw the same lands.",
@@ -186,5 +185,5 @@ def parts_of(rows: pd.DataFrame) -> list[tuple[str, str]]:
                             "not measured.",
         "Outside": "; ".join(f"{name}: {', '.join(words) if words else 'none'}" for name, words in missed.items()) + "."
                    if missed else "",
-        "Measured": f"Device {held['device']}, torch {held['torch']}, code {revisions}."}
+        "Measured": measured_by(rows)}
     return [(heading, words) for heading, words in parts.items() if words]

@@ -224,6 +224,13 @@ def said(facts: Facts) -> list[str]:
     return [statement.rstrip(".") + "." for statement in facts.statements]
 
 
+def measured_by(rows: pd.DataFrame) -> str:
+    """Devices, versions and code of rows that are of no study."""
+    held = {key: ", ".join(sorted({str(value) for value in rows[key]})) for key in ("device", "torch")}
+    revisions = ", ".join(sorted({str(value)[:12] for value in rows["revision"]}))
+    return f"Device {held['device']}, torch {held['torch']}, code {revisions}."
+
+
 def sections(facts: Facts, rows: Rows) -> tuple[Section, list[Section]]:
     """The whole study, and one section a split; one without rows yet is a section full of holes.
 

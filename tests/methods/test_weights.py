@@ -88,3 +88,18 @@ def test_anchors_that_cannot_be_are_refused():
         create("u2net@anchor=ssuf", **SIZE)
     with pytest.raises(MethodError, match="more than an image"):
         create("psdnet@anchor=gsa", **SIZE)
+
+
+@pytest.mark.parametrize("name", weights.shipped())
+def test_weights_that_come_with_the_suite_are_whole_and_fuse_what_they_were_trained_for(name):
+    held = weights.about(name, "shipped")
+    assert weights.damage(weights.place(name, "shipped")) == "" and held.sha256 and held.key and held.dataset
+    size = {"bands": held.bands or 20, "msi_bands": held.msi_bands or 4, "ratio": held.ratio or 4}
+    draw = torch.Generator().manual_seed(0)
+    psf = torch.full((5, 5), 0.04)
+    srf = torch.rand(size["msi_bands"], size["bands"], generator=draw)
+    model = create(f"{name}@weights=shipped", **size, psf=psf, srf=srf / srf.sum(1, keepdim=True), phase=1)
+    side = 16
+    lr_hsi = torch.rand(1, size["bands"], side, side, generator=draw)
+    hr_msi = torch.rand(1, size["msi_bands"], side * size["ratio"], side * size["ratio"], generator=draw)
+    assert torch.isfinite(fuse(model, lr_hsi, hr_msi)).all()
