@@ -32,6 +32,7 @@ _SCENES = {  # name: (flight, sha256 of <name>.npz)
     "jasper_ridge": ("C", "da78d5f39eecfaddaf787c4719732a4b59a8f65aa63ed8bbc583829c3042668e"),
 }
 TRAIN = ("flight", "and-procedural")
+FOLDS = (1, 2, 3, 4)
 PROCEDURAL = 24
 WINDOW, WINDOWS = 80, (0, 10, 20)  # side of a window of a training scene, and its first rows and columns
 _UNITS = {"A": "scaled at-sensor radiance", "B": "scaled at-sensor radiance", "C": "reflectance x 10000"}
@@ -55,21 +56,27 @@ class Aviris(Dataset):
         train: ``flight``: four scenes of flight A. ``and-procedural``: windows of each of them, so that real ones are half of
             what is drawn, and :data:`PROCEDURAL` scenes of the dataset ``synthetic``; one of those to validate on
             as well. What is tested on stays the same.
+        fold: which scene of flight A is held out, 1 to 4: ``abu_airport_1``, ``abu_airport_3``, the two that share pixels
+            (``abu_airport_2`` and ``abu_urban_5``), ``abu_urban_4``. The others are trained and validated on.
     """
 
     planned_without_data = True
     scenes: Mapping[str, tuple[str, str]] = _SCENES
 
-    def __init__(self, root: str | None = None, train: str = "flight") -> None:
-        if train not in TRAIN:
-            raise SceneError(f"dataset 'aviris': option train={train}; choices: {', '.join(TRAIN)}")
-        self.root, self.train = root, train
+    def __init__(self, root: str | None = None, train: str = "flight", fold: int = 1) -> None:
+        for option, value, choices in (("train", train, TRAIN), ("fold", fold, FOLDS)):
+            if value not in choices:
+                raise SceneError(f"dataset 'aviris': option {option}={value}; choices: {', '.join(map(str, choices))}")
+        self.root, self.train, self.fold = root, train, fold
 
     def splits(self) -> dict[str, list[str]]:
-        """As the files ``splits/aviris_<split>.txt`` say."""
+        """As the files ``splits/aviris_<split>.txt`` say, of other folds than the first ``splits/aviris-fold-<fold>_...``."""
         lists = Path(__file__).with_name("splits")
-        filled = ("train", "val", "test-same-flight", "test-other-flight")
-        found: dict[str, list[str]] = {"test": []} | {split: read_list(lists / f"aviris_{split}.txt") for split in filled}
+        own = "aviris" if self.fold == 1 else f"aviris-fold-{self.fold}"
+        found: dict[str, list[str]] = {"test": []}
+        for split in ("train", "val", "test-same-flight", "test-other-flight"):
+            name = "aviris" if split == "test-other-flight" else own
+            found[split] = read_list(lists / f"{name}_{split}.txt")
         if self.procedural:
             found["train"] = [window for entry in found["train"] for window in windows(entry)]
             for split, entries in self.procedural.splits().items():
