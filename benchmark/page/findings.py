@@ -22,6 +22,7 @@ from benchmark.page.cells import decibels
 from benchmark.page.defects import farthest
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
+from benchmark.page.statistics import of_images
 from benchmark.plan import PlanError, plan
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise, shifted, told_psf
 from benchmark.published import figures
@@ -33,6 +34,9 @@ SAME, OTHER = "test-same-flight", "test-other-flight"
 RESAMPLES, SEED = 2000, 0  # of the interval of a rank correlation, over methods
 QUICK = 0.1  # seconds an image
 UNMOVED = 8  # networks that are named
+GROUPS = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
+          ("trained", "trained here"), ("shipped", "comes trained"))
+FOLDS = ("fold-2", "fold-3", "fold-4")  # study aviris is the first
 PLACE = ("<!-- leaders -->", "<!-- end of leaders -->")
 Table = list[list[str]]
 
@@ -44,8 +48,9 @@ def findings(results: Path) -> str:
         results: results folder.
     """
     held = cache(lambda name: _held(name, results))
-    parts = (first, orderings, leak, ideas, uses, defects, choices, which)
-    return "\n\n".join(["# Findings", *(part(held) for part in parts)]) + "\n"
+    parts = (leading, folds, seeds, six_bands, orderings, leak, ideas, uses, defects, choices, trainings, which)
+    texts = [first(held), *(f"## {number}. {part(held)}" for number, part in enumerate(parts, 1))]
+    return "\n\n".join(["# Findings", *texts]) + "\n"
 
 
 def write_findings(results: Path, reports: Path, readme: Path | None = None) -> Path:
@@ -100,62 +105,128 @@ def leaders(held: Held, count: int = 3) -> Table:
     """The best of each kind by PSNR on other flights."""
     splits = held("aviris")
     here = splits[OTHER]
-    facts = here.facts
     columns = (("clean", CLEAN), ("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
     lines: Table = [["method", "", "same flight", *(f"other flights, {words}" for words, _ in columns), "SAM other (deg)"]]
-    groups = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
-              ("trained", "trained here"), ("shipped", "comes trained"))
-    for kind, words in groups:
-        own = [method for method in facts.methods if _group(here, method) == kind]
-        ranked = sorted((method for method in own if math.isfinite(psnr(here, method))), key=lambda each: -psnr(here, each))
-        for method in ranked[:count]:
+    for kind, words in GROUPS:
+        for method in _best(here, kind)[:count]:
             figures_here = [*(psnr(here, method, scenario) for _, scenario in columns), value(here, method, CLEAN, "sam_deg")]
             lines.append([f"`{method}`", words, decibels(psnr(splits[SAME], method)), *map(decibels, figures_here)])
     return lines
 
 
 def first(held: Held) -> str:
-    """The best of each kind, and how many networks pass bicubic and the floors."""
+    """Of what rows, trained how."""
     splits = held("aviris")
+    facts = splits[OTHER].facts
+    images = ", ".join(f"{name} {len(section.split.images)}" for name, section in splits.items() if section.split)
+    return (f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. PSNR "
+            "in dB, 4 MSI bands where nothing else is said. " + ". ".join(facts.labels) + ".")
+
+
+def leading(held: Held) -> str:
+    """The best of each kind, and how many networks pass bicubic and the floors."""
+    return "\n\n".join(["Who leads", markdown(leaders(held)), _counted(held("aviris"))])
+
+
+def _counted(splits: dict[str, Section]) -> str:
+    """How many networks pass the training-free ones that everybody has, and the one that sees no LR-HSI."""
     here = splits[OTHER]
-    facts, lines = here.facts, leaders(held)
-    networks = [method for method in facts.methods if _group(here, method) == "trained" and math.isfinite(psnr(here, method))]
+    facts = here.facts
     asked = [method for method in facts.methods if _group(here, method) == "trained"]
+    networks = [method for method in asked if math.isfinite(psnr(here, method))]
     floors = [name for name in ("bicubic", "ssif", "gsa") if name in facts.methods and math.isfinite(psnr(here, name))]
     counted = "; ".join(
         f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): "
         f"{sum(psnr(splits[SAME], each) > psnr(splits[SAME], name) for each in networks if each != name)} on the same flight, "
         f"{sum(psnr(here, each) > psnr(here, name) for each in networks if each != name)} on other flights" for name in floors)
-    images = ", ".join(f"{name} {len(section.split.images)}" for name, section in splits.items() if section.split)
+    return f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, {counted}."
+
+
+def folds(held: Held) -> str:
+    """Every scene of flight A held out once."""
+    found = [held(name)[SAME] for name in ("aviris", *FOLDS)]
+    images = [image for section in found for image in (section.split.images if section.split else ())]
+    methods = [method for method in found[-1].facts.methods if _group(found[0], method) == "trained" or method in (
+        "bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind", "subspace-net@weights=shipped")]
+    lines: Table = [["method", *(f"`{image}`" for image in images), "mean", "95 % interval"]]
+    for method in methods:
+        of_scenes = {image: score for section in found
+                     for image, score in of_images(section, CLEAN, 4, method, "psnr_db").items()}
+        if set(of_scenes) >= set(images):
+            values = [of_scenes[image] for image in images]
+            low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+            lines.append([f"`{method}`", *map(decibels, [*values, float(np.mean(values))]),
+                          f"{decibels(float(low))} to {decibels(float(high))}"])
+    if len(lines) == 1:
+        return "Each scene of flight A left out once\n\nNot measured yet."
     return "\n\n".join([
-        f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. PSNR in "
-        "dB, 4 MSI bands. " + ". ".join(facts.labels) + ".",
-        "## 1. Who leads", markdown(lines),
-        f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, {counted}."])
+        "Each scene of flight A left out once", markdown(lines),
+        f"Same flight, {len(images)} scenes, in {len(found)} trainings: those that share pixels are left out together. "
+        "Interval: of the mean, t over scenes. The other networks were trained in the first fold alone."])
+
+
+def seeds(held: Held) -> str:
+    """What another start of a training changes."""
+    lines: Table = [["network", "split", "by seed", "mean", "standard deviation"]]
+    for name, section in held("seeds").items():
+        for method in section.facts.methods:
+            values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
+            if len(values) > 1:
+                lines.append([f"`{method}`", name, ", ".join(map(decibels, values)), decibels(float(np.mean(values))),
+                              decibels(float(np.std(values, ddof=1)))])
+    if len(lines) == 1:
+        return "What a seed changes\n\nNot measured yet."
+    return "\n\n".join([
+        "What a seed changes", markdown(lines),
+        "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). Differences of one seed's networks that are "
+        "smaller than this say nothing."])
+
+
+def six_bands(held: Held) -> str:
+    """The same with 6 MSI bands, and whether the order of methods is the same."""
+    splits, four = held("six-bands"), held("aviris")
+    lines: Table = [["method", "", *(f"{name}, {words}" for name in ("same flight", "other flights")
+                                     for words in ("6 bands", "4 bands"))]]
+    for kind, words in GROUPS:
+        for method in _best(splits[OTHER], kind)[:2]:
+            lines.append([f"`{method}`", words, *(decibels(psnr(section, method)) for name in (SAME, OTHER)
+                                                 for section in (splits[name], four[name]))])
+    if len(lines) == 1:
+        return "Six MSI bands\n\nNot measured yet."
+    alike = []
+    for name, words in ((SAME, "same flight"), (OTHER, "other flights")):
+        both = [(psnr(splits[name], method), psnr(four[name], method)) for method in splits[name].facts.methods]
+        both = [pair for pair in both if all(map(math.isfinite, pair))]
+        alike.append(f"{stats.spearmanr(*zip(*both)).statistic:.2f} over {len(both)} methods, {words}")
+    return "\n\n".join([
+        "Six MSI bands", markdown(lines), _counted(splits) + f" Spearman's rho of the order with 4 and with 6 bands: "
+        f"{'; '.join(alike)} ([study six-bands](six-bands/index.html))."])
 
 
 def orderings(held: Held) -> str:
     """Rank correlations of what the papers print and what is measured here."""
-    lines: Table = [["split", "networks with a published figure", "Spearman's rho", "95 % interval", "pairs in the same order"]]
-    for name, section in held("aviris").items():
+    lines: Table = [["MSI bands", "split", "networks with a published figure", "Spearman's rho", "95 % interval",
+                     "pairs in the same order"]]
+    for bands, name, section in [(bands, name, section) for bands, study_name in ((4, "aviris"), (6, "six-bands"))
+                                 for name, section in held(study_name).items()]:
         pairs = []
         for method in section.facts.methods:
-            printed = figures(method).get(4, {}).get("psnr_db") if method in available("supervised") else None
+            printed = figures(method).get(bands, {}).get("psnr_db") if method in available("supervised") else None
             if printed is not None and math.isfinite(printed.value) and math.isfinite(psnr(section, method)):
                 pairs.append((printed.value, psnr(section, method)))
         if len(pairs) < 4:
-            lines.append([name, str(len(pairs)), "too few", "", ""])
+            lines.append([str(bands), name, str(len(pairs)), "too few", "", ""])
             continue
         theirs, ours = np.array(pairs).T
         low, high = interval(theirs, ours)
         order = np.sign(np.subtract.outer(theirs, theirs)) * np.sign(np.subtract.outer(ours, ours))
         upper = order[np.triu_indices(len(pairs), 1)]
-        lines.append([name, str(len(pairs)), f"{stats.spearmanr(theirs, ours).statistic:.2f}", f"{low:.2f} to {high:.2f}",
-                      f"{int((upper > 0).sum())} of {len(upper)}"])
+        lines.append([str(bands), name, str(len(pairs)), f"{stats.spearmanr(theirs, ours).statistic:.2f}",
+                      f"{low:.2f} to {high:.2f}", f"{int((upper > 0).sum())} of {len(upper)}"])
     return "\n\n".join([
-        "## 2. Do published orderings hold?", markdown(lines),
-        "Published: PSNR of Table I or the release's long table at 4 MSI bands, other data, after hours to days of training; "
-        "here: equal minutes. Interval: bootstrap over methods. One that holds 0 says that nothing is shown."])
+        "Do published orderings hold?", markdown(lines),
+        "Published: PSNR of Table I or the release's long table, other data, after hours to days of training; here: equal "
+        "minutes. Interval: bootstrap over methods. One that holds 0 says that nothing is shown."])
 
 
 def leak(held: Held) -> str:
@@ -166,7 +237,7 @@ def leak(held: Held) -> str:
         apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
         lines.append([f"`{name}`", decibels(apart), decibels(beside), f"{decibels(beside - apart)} dB"])
     return "\n\n".join([
-        "## 3. What a split is worth that mixes the tiles of a flight", markdown(lines),
+        "What a split is worth that mixes the tiles of a flight", markdown(lines),
         f"The same networks, steps and tested tiles ([study leak](leak/index.html)); for comparison, bicubic "
         f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."])
 
@@ -184,28 +255,33 @@ def ideas(held: Held) -> str:
             what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
             lines.append([what, base, *(signed(change) for change in changes)])
     return "\n\n".join([
-        "## 4. What each idea of S3RNet is worth", "Change of PSNR (dB) when it is changed, against the same network as "
-        "published; reduced networks, 300 steps, one seed: what another seed changes was not measured. "
-        "`recipe=alone`: the student without its teacher.", markdown(lines), distillation(held)])
+        "What each idea of S3RNet is worth", "Change of PSNR (dB) when it is changed, against the same network as "
+        "published; reduced networks, 300 steps, one seed. `recipe=alone`: the student without its teacher.", markdown(lines),
+        distillation(held)])
 
 
 def distillation(held: Held) -> str:
     """Whether the student gains by its teacher: seeds as pairs."""
     lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
+    spread = []
     for name, section in held("distillation").items():
         for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
             joint, alone = (dict(section.score(scenario, 4, method, "psnr_db").by_seed)
                             for method in ("s3rnet-student", "s3rnet-student@recipe=alone"))
-            apart = [joint[seed] - alone[seed] for seed in sorted(joint.keys() & alone.keys())]
+            shared = sorted(joint.keys() & alone.keys())
+            apart = [joint[seed] - alone[seed] for seed in shared]
             if len(apart) > 1:
-                chance = float(stats.ttest_1samp(apart, 0.0).pvalue)
+                chance = float(stats.ttest_rel([joint[seed] for seed in shared], [alone[seed] for seed in shared]).pvalue)
                 lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), signed(sum(apart) / len(apart)),
                               f"{chance:.2g}"])
+                spread += [float(np.std([*joint.values()], ddof=1))] if scenario is CLEAN else []
     if len(lines) == 1:
         return "Whether distillation adds to the student, over seeds: not measured yet."
     return "\n\n".join([
-        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html); PSNR in dB; p: t "
-        "test of the seeds' differences against 0):", markdown(lines)])
+        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html), twice the steps; "
+        "PSNR in dB; p: paired t test):", markdown(lines),
+        f"The student with its teacher differs from seed to seed by a standard deviation of {' / '.join(map(decibels, spread))} dB "
+        "(same / other flights, clean): changes of one seed in the table above that are not larger show nothing."])
 
 
 def uses(held: Held) -> str:
@@ -228,7 +304,7 @@ def uses(held: Held) -> str:
                  f"{decibels(psnr(here, 'ssif'))} dB.")
     words = (f"PSNR (dB) with the LR-HSI of another scene in the place of its own: the {UNMOVED} networks that lose least, and "
              f"the one that loses most. Who loses little makes little use of it. {counted}{floor}")
-    return "\n\n".join(["## 5. Who uses the LR-HSI", markdown(lines), words])
+    return "\n\n".join(["Who uses the LR-HSI", markdown(lines), words])
 
 
 def defects(held: Held) -> str:
@@ -244,11 +320,11 @@ def defects(held: Held) -> str:
         if finite:
             found.append((sum(finite) / len(finite), f"{axis.name} {level.words}", changes))
     if not found:
-        return "## 6. What goes wrong first\n\nNot measured yet."
+        return "What goes wrong first\n\nNot measured yet."
     found.sort(key=lambda each: each[0])
     lines: Table = [["defect", "mean", *(f"`{method}`" for method in shown)]]
     lines += [[words, signed(mean), *map(signed, changes)] for mean, words, changes in found]
-    return "\n\n".join(["## 6. What goes wrong first",
+    return "\n\n".join(["What goes wrong first",
                         "Change of PSNR (dB) from clean images on other flights, dearest first "
                         "([study degradations](degradations/index.html)):", markdown(lines)])
 
@@ -271,7 +347,24 @@ def choices(held: Held) -> str:
         published = sum(first_rates[row.method] == row.quantity for row in best.itertuples())
         words.append(f"Of {len(best)} networks the short trial of learning rates took the published one for {published}, a "
                      f"higher one for {len(best) - published}.")
-    return "\n\n".join(["## 7. What is chosen how", " ".join(words) or "Not measured yet."])
+    return "\n\n".join(["What is chosen how", " ".join(words) or "Not measured yet."])
+
+
+def trainings(held: Held) -> str:
+    """What was trained for how long."""
+    curves = next(iter(held("aviris").values())).rows.curves
+    lines: Table = [["training", "steps", "s a step", "minutes", "learning rate", "kept at step", "validation PSNR"]]
+    for job, run in curves.groupby("job", sort=False):
+        steps, seconds, kept = run["step"].max(), run["seconds"].max(), run[run["quantity"] == "val_psnr_db"]
+        if not steps or not len(kept):
+            continue
+        best = kept.loc[kept["value"].idxmax()]
+        rates = run.loc[run["quantity"] == "lr", "value"]
+        lines.append([" + ".join(f"`{name}`" for name in dict.fromkeys(run["method"])), str(steps), f"{seconds / steps:.2f}",
+                      f"{seconds / 60:.1f}", f"{rates.max():.0e}" if len(rates) else "", str(best["step"]),
+                      decibels(float(best["value"]))])
+    return "\n\n".join(["What was trained for how long", markdown(lines),
+                        "Processor minutes of one core, behind the trial of learning rates."])
 
 
 def which(held: Held) -> str:
@@ -302,7 +395,7 @@ def which(held: Held) -> str:
         if ranked:
             top = [text for method in ranked[:2] for text in (f"`{method}`", decibels(psnr(section, method, scenario)))]
             lines.append([words, *top, *[""] * (4 - len(top))])
-    return "\n\n".join(["## 8. Which method to take", markdown(lines),
+    return "\n\n".join(["Which method to take", markdown(lines),
                         "Of the training-free methods (and `subspace-net` as shipped, where responses are known) by mean PSNR "
                         f"on {len(section.split.images) if section.split else 0} images of other flights; the order on your "
                         "scenes may differ: `fuse` tries several in one command."])
@@ -312,13 +405,19 @@ def which(held: Held) -> str:
 
 
 def value(section: Section, method: str, scenario: Scenario, column: str) -> float:
-    """A mean over images with 4 MSI bands; NaN where it is not measured."""
-    return section.score(scenario, 4, method, column).value
+    """A mean over images with the study's first MSI band count; NaN where it is not measured."""
+    return section.score(scenario, section.facts.msi_bands[0], method, column).value
 
 
 def psnr(section: Section, method: str, scenario: Scenario = CLEAN) -> float:
     """Of :func:`value`, the PSNR in dB."""
     return value(section, method, scenario, "psnr_db")
+
+
+def _best(section: Section, kind: str) -> list[str]:
+    """The measured methods of a kind, best first."""
+    own = [method for method in section.facts.methods if _group(section, method) == kind]
+    return sorted((method for method in own if math.isfinite(psnr(section, method))), key=lambda each: -psnr(section, each))
 
 
 def _group(section: Section, method: str) -> str:
