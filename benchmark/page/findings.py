@@ -119,8 +119,8 @@ def first(held: Held) -> str:
     splits = held("aviris")
     facts = splits[OTHER].facts
     images = ", ".join(f"{name} {len(section.split.images)}" for name, section in splits.items() if section.split)
-    return (f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. PSNR "
-            "in dB, 4 MSI bands where nothing else is said. " + ". ".join(facts.labels) + ".")
+    return (f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. "
+            "PSNR in dB, 4 MSI bands where nothing else is said. " + ". ".join(facts.labels) + ".")
 
 
 def leading(held: Held) -> str:
@@ -178,8 +178,8 @@ def seeds(held: Held) -> str:
         return "What a seed changes\n\nNot measured yet."
     return "\n\n".join([
         "What a seed changes", markdown(lines),
-        "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). Differences of one seed's networks that are "
-        "smaller than this say nothing."])
+        "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). Differences between networks of one seed "
+        "that are smaller than this say nothing."])
 
 
 def six_bands(held: Held) -> str:
@@ -243,45 +243,50 @@ def leak(held: Held) -> str:
 
 
 def ideas(held: Held) -> str:
-    """What each part of S3RNet is worth, in reduced networks."""
-    lines: Table = [["what is changed", "network", "same flight", "other flights"]]
+    """What each part of S3RNet is worth, in reduced networks: seeds as pairs."""
+    lines: Table = [["what is changed", "network", "same flight", "p", "other flights", "p"]]
     for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
         splits = held(name)
         for method in splits[SAME].facts.methods:
             base, own = split_label(method)
-            if words not in own:
-                continue
-            changes = [psnr(section, method) - psnr(section, base) for section in splits.values()]
-            what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
-            lines.append([what, base, *(signed(change) for change in changes)])
+            apart = [_by_seed(section, method, base) for section in splits.values()] if words in own else []
+            if any(len(set(changes)) > 1 or any(changes) for changes in apart):  # a loss of the student's leaves its teacher
+                what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
+                lines.append([what, base, *(text for changes in apart for text in _mean(changes))])
     return "\n\n".join([
-        "What each idea of S3RNet is worth", "Change of PSNR (dB) when it is changed, against the same network as "
-        "published; reduced networks, 300 steps, one seed. `recipe=alone`: the student without its teacher.", markdown(lines),
-        distillation(held)])
+        "What each idea of S3RNet is worth",
+        "Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
+        "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its teacher. "
+        "Of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
 
 
 def distillation(held: Held) -> str:
     """Whether the student gains by its teacher: seeds as pairs."""
     lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
-    spread = []
     for name, section in held("distillation").items():
         for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
-            joint, alone = (dict(section.score(scenario, 4, method, "psnr_db").by_seed)
-                            for method in ("s3rnet-student", "s3rnet-student@recipe=alone"))
-            shared = sorted(joint.keys() & alone.keys())
-            apart = [joint[seed] - alone[seed] for seed in shared]
+            apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
             if len(apart) > 1:
-                chance = float(stats.ttest_rel([joint[seed] for seed in shared], [alone[seed] for seed in shared]).pvalue)
-                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), signed(sum(apart) / len(apart)),
-                              f"{chance:.2g}"])
-                spread += [float(np.std([*joint.values()], ddof=1))] if scenario is CLEAN else []
+                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), *_mean(apart)])
     if len(lines) == 1:
-        return "Whether distillation adds to the student, over seeds: not measured yet."
+        return "Whether distillation adds to the student: not measured yet."
     return "\n\n".join([
-        "Whether distillation adds to the student, over seeds ([study distillation](distillation/index.html), twice the steps; "
-        "PSNR in dB; p: paired t test):", markdown(lines),
-        f"The student with its teacher differs from seed to seed by a standard deviation of {' / '.join(map(decibels, spread))} dB "
-        "(same / other flights, clean): changes of one seed in the table above that are not larger show nothing."])
+        "Whether distillation adds to the student, with twice the steps ([study distillation](distillation/index.html)):",
+        markdown(lines)])
+
+
+def _by_seed(section: Section, method: str, base: str, scenario: Scenario = CLEAN) -> list[float]:
+    """By how much one is better in PSNR than the other, seed by seed."""
+    one, other = (dict(section.score(scenario, 4, label, "psnr_db").by_seed) for label in (method, base))
+    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+
+
+def _mean(changes: Sequence[float]) -> tuple[str, str]:
+    """Mean and standard deviation, and the p of a t test against none."""
+    if len(changes) < 2:
+        return signed(changes[0]) if changes else "—", "—"
+    spread, chance = float(np.std(changes, ddof=1)), float(stats.ttest_1samp(changes, 0.0).pvalue)
+    return f"{signed(sum(changes) / len(changes))} ± {decibels(spread)}", f"{chance:.2g}" if math.isfinite(chance) else "—"
 
 
 def uses(held: Held) -> str:
@@ -354,7 +359,7 @@ def trainings(held: Held) -> str:
     """What was trained for how long."""
     curves = next(iter(held("aviris").values())).rows.curves
     lines: Table = [["training", "steps", "s a step", "minutes", "learning rate", "kept at step", "validation PSNR"]]
-    for job, run in curves.groupby("job", sort=False):
+    for _, run in curves.groupby("job", sort=False):
         steps, seconds, kept = run["step"].max(), run["seconds"].max(), run[run["quantity"] == "val_psnr_db"]
         if not steps or not len(kept):
             continue
