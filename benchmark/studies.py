@@ -91,7 +91,8 @@ ABLATIONS = {
 # What an ablation is trained with, by scale: on a CPU in minutes, in hours, and as published.
 SCALES: dict[str, dict[str, Any]] = {
     "": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"), "protocol": replace(PAPER, hr_size=96),
-         "training": {"steps": 300, "batch": 1, "crop": 32, "lr": 1e-3, "log_every": 50}, "seeds": (0, 1, 2), "cost_lr_size": 24,
+         "training": {"steps": 300, "batch": 1, "crop": 32, "lr": 1e-3, "log_every": 50}, "seeds": (0, 1, 2),
+         "cost_lr_size": 24,
          "arguments": {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}}},
     "-budget": {"dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"),
                 "protocol": replace(PAPER, hr_size=96), "cost_lr_size": 24,

@@ -256,8 +256,8 @@ def ideas(held: Held) -> str:
     return "\n\n".join([
         "What each idea of S3RNet is worth",
         "Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
-        "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its teacher. "
-        "Of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
+        "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "
+        "teacher. Of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
 
 
 def distillation(held: Held) -> str:
