@@ -41,6 +41,7 @@ ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour whe
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
 MANY = 8  # axes, of which a page is too long
+EDGE = {"markeredgewidth": 0.75, "markeredgecolor": "w"}  # as seaborn draws lines
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
 
 
@@ -240,6 +241,9 @@ def mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str | No
     # one clean point has no width that a band could fill: it gets a bar
     points = len({x for x, _ in values})
     several = len(values) > points
+    if not several:  # nothing to estimate, and drawn without seaborn's tables in a tenth of the time
+        axes.plot(*zip(*sorted(values)), label=plain(label), **{**EDGE, **looks, **words})
+        return
     band = {"err_style": "bars"} if points == 1 else {"err_kws": {"alpha": 0.12, "linewidth": 0}}
     sns.lineplot(x=[x for x, _ in values], y=[value for _, value in values], ax=axes, label=plain(label), legend=False,
                  estimator="mean" if several else None, errorbar=error if several else None, **band, **looks, **words)
