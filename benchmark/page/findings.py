@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,13 +20,14 @@ from benchmark import store
 from benchmark.degradations import Stripes, degraded
 from benchmark.page.axes import axes_of
 from benchmark.page.cells import decibels
+from benchmark.page.claims import MEASURED, decided
 from benchmark.page.defects import farthest
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
 from benchmark.page.statistics import of_images
 from benchmark.plan import PlanError, plan
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise, shifted, told_psf
-from benchmark.published import figures
+from benchmark.published import figures, published
 from benchmark.studies import study
 from methods import available, card
 from methods.registry import split_label
@@ -36,6 +38,7 @@ QUICK = 0.1  # seconds an image
 UNMOVED = 8  # networks that are named
 GROUPS = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
           ("trained", "trained here"), ("shipped", "comes trained"))
+DECIDING = ("aviris", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion", "unsupervised")
 FOLDS = ("fold-2", "fold-3", "fold-4")  # study aviris is the first
 PLACE = ("<!-- leaders -->", "<!-- end of leaders -->")
 Table = list[list[str]]
@@ -48,7 +51,7 @@ def findings(results: Path) -> str:
         results: results folder.
     """
     held = cache(lambda name: _held(name, results))
-    parts = (leading, folds, seeds, six_bands, orderings, leak, ideas, uses, defects, choices, trainings, which)
+    parts = (leading, folds, seeds, six_bands, orderings, claimed, leak, ideas, uses, defects, choices, trainings, which)
     texts = [first(held), *(f"## {number}. {part(held)}" for number, part in enumerate(parts, 1))]
     return "\n\n".join(["# Findings", *texts]) + "\n"
 
@@ -87,15 +90,23 @@ def with_leaders(text: str, results: Path) -> str:
     return f"{before}{begin}\n{markdown(leaders(cache(lambda name: _held(name, results)), 2))}\n{end}{after}"
 
 
-Held = Callable[[str], dict[str, Section]]
+@dataclass(frozen=True)
+class Studied:
+    """The sections of a study as it is: of all its rows, and by split."""
+
+    whole: Section
+    splits: dict[str, Section]
 
 
-def _held(name: str, results: Path) -> dict[str, Section]:
-    """Split -> its section, of a study as it is."""
+Held = Callable[[str], Studied]
+
+
+def _held(name: str, results: Path) -> Studied:
     chosen = study(name)
     jobs = plan(chosen, "cpu")
     rows = rows_of(chosen, jobs, results)
-    return {each.split.name: each for each in sections(facts_of(chosen, jobs, results, rows), rows)[1] if each.split}
+    whole, parts = sections(facts_of(chosen, jobs, results, rows), rows)
+    return Studied(whole, {each.split.name: each for each in parts if each.split})
 
 
 # ------------------------------------------------------------------------------------------------------------ the parts
@@ -103,7 +114,7 @@ def _held(name: str, results: Path) -> dict[str, Section]:
 
 def leaders(held: Held, count: int = 3) -> Table:
     """The best of each kind by PSNR on other flights."""
-    splits = held("aviris")
+    splits = held("aviris").splits
     here = splits[OTHER]
     columns = (("clean", CLEAN), ("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
     lines: Table = [["method", "", "same flight", *(f"other flights, {words}" for words, _ in columns), "SAM other (deg)"]]
@@ -116,7 +127,7 @@ def leaders(held: Held, count: int = 3) -> Table:
 
 def first(held: Held) -> str:
     """Of what rows, trained how."""
-    splits = held("aviris")
+    splits = held("aviris").splits
     facts = splits[OTHER].facts
     images = ", ".join(f"{name} {len(section.split.images)}" for name, section in splits.items() if section.split)
     return (f"From the rows of [study aviris](aviris/index.html): {len(facts.methods)} methods, held-out images: {images}. "
@@ -125,7 +136,7 @@ def first(held: Held) -> str:
 
 def leading(held: Held) -> str:
     """The best of each kind, and how many networks pass bicubic and the floors."""
-    return "\n\n".join(["Who leads", markdown(leaders(held)), _counted(held("aviris"))])
+    return "\n\n".join(["Who leads", markdown(leaders(held)), _counted(held("aviris").splits)])
 
 
 def _counted(splits: dict[str, Section]) -> str:
@@ -144,7 +155,7 @@ def _counted(splits: dict[str, Section]) -> str:
 
 def folds(held: Held) -> str:
     """Every scene of flight A held out once."""
-    found = [held(name)[SAME] for name in ("aviris", *FOLDS)]
+    found = [held(name).splits[SAME] for name in ("aviris", *FOLDS)]
     images = [image for section in found for image in (section.split.images if section.split else ())]
     methods = [method for method in found[-1].facts.methods if _group(found[0], method) == "trained" or method in (
         "bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind", "subspace-net@weights=shipped")]
@@ -168,7 +179,7 @@ def folds(held: Held) -> str:
 def seeds(held: Held) -> str:
     """What another start of a training changes."""
     lines: Table = [["network", "split", "by seed", "mean", "standard deviation"]]
-    for name, section in held("seeds").items():
+    for name, section in held("seeds").splits.items():
         for method in section.facts.methods:
             values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
             if len(values) > 1:
@@ -184,7 +195,7 @@ def seeds(held: Held) -> str:
 
 def six_bands(held: Held) -> str:
     """The same with 6 MSI bands, and whether the order of methods is the same."""
-    splits, four = held("six-bands"), held("aviris")
+    splits, four = held("six-bands").splits, held("aviris").splits
     lines: Table = [["method", "", *(f"{name}, {words}" for name in ("same flight", "other flights")
                                      for words in ("6 bands", "4 bands"))]]
     for kind, words in GROUPS:
@@ -208,7 +219,7 @@ def orderings(held: Held) -> str:
     lines: Table = [["MSI bands", "split", "networks with a published figure", "Spearman's rho", "95 % interval",
                      "pairs in the same order"]]
     for bands, name, section in [(bands, name, section) for bands, study_name in ((4, "aviris"), (6, "six-bands"))
-                                 for name, section in held(study_name).items()]:
+                                 for name, section in held(study_name).splits.items()]:
         pairs = []
         for method in section.facts.methods:
             printed = figures(method).get(bands, {}).get("psnr_db") if method in available("supervised") else None
@@ -229,9 +240,33 @@ def orderings(held: Held) -> str:
         "minutes. Interval: bootstrap over methods. One that holds 0 says that nothing is shown."])
 
 
+def claimed(held: Held) -> str:
+    """What the papers claim, by the rows of every study that decides it."""
+    found: dict[str, dict[bool, list[str]]] = {}
+    for name in DECIDING:
+        for claim in published().claims:
+            verdict = decided(held(name).whole, claim) if claim.id in MEASURED else None
+            if verdict is not None and verdict.holds is not None:
+                found.setdefault(claim.id, {}).setdefault(verdict.holds, []).append(name)
+    lines: Table = [["claim", "holds in", "does not hold in", "the printed tables"]]
+    by_rows = [claim for claim in published().claims if claim.id in MEASURED]
+    for claim in by_rows:
+        verdicts = found.get(claim.id, {})
+        if verdicts:
+            lines.append([claim.text.replace("|", "/").rstrip("."), *(", ".join(verdicts.get(holds, ())) or "—"
+                                                                     for holds in (True, False)), claim.tables_say])
+    kinds = [set(verdicts) for verdicts in found.values()]
+    return "\n\n".join([
+        "What the papers claim", markdown(lines),
+        f"Of {len(by_rows)} claims that rows can decide, {kinds.count({True})} hold wherever they are decided, "
+        f"{kinds.count({False})} nowhere, {kinds.count({True, False})} in some studies, {len(by_rows) - len(found)} are not "
+        "decided by these rows: too few images, or methods that are missing. A claim holds where every interval lies on its "
+        "side. The pages of the studies give numbers and reasons, and the claims that counting alone decides."])
+
+
 def leak(held: Held) -> str:
     """What training beside the tested tiles is worth."""
-    (section,) = held("leak").values()
+    (section,) = held("leak").splits.values()
     lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth"]]
     for name in dict.fromkeys(split_label(method)[0] for method in section.facts.methods if "train=" in method):
         apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
@@ -246,7 +281,7 @@ def ideas(held: Held) -> str:
     """What each part of S3RNet is worth, in reduced networks: seeds as pairs."""
     lines: Table = [["what is changed", "network", "same flight", "p", "other flights", "p"]]
     for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
-        splits = held(name)
+        splits = held(name).splits
         for method in splits[SAME].facts.methods:
             base, own = split_label(method)
             apart = [_by_seed(section, method, base) for section in splits.values()] if words in own else []
@@ -263,7 +298,7 @@ def ideas(held: Held) -> str:
 def distillation(held: Held) -> str:
     """Whether the student gains by its teacher: seeds as pairs."""
     lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
-    for name, section in held("distillation").items():
+    for name, section in held("distillation").splits.items():
         for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
             apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
             if len(apart) > 1:
@@ -291,7 +326,7 @@ def _mean(changes: Sequence[float]) -> tuple[str, str]:
 
 def uses(held: Held) -> str:
     """Who makes use of the LR-HSI at all."""
-    splits = held("aviris")
+    splits = held("aviris").splits
     here = splits[OTHER]
     changes = {method: psnr(here, method, OTHER_LR_HSI) - psnr(here, method) for method in here.facts.methods
                if _group(here, method) == "trained"}
@@ -314,7 +349,7 @@ def uses(held: Held) -> str:
 
 def defects(held: Held) -> str:
     """What goes wrong first."""
-    section = held("degradations")[OTHER]
+    section = held("degradations").splits[OTHER]
     levels = [(axis, farthest(axis)) for axis in axes_of(section.facts.scenarios).values()]
     shown = [method for method in ("gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind",
                                    "subspace-net@weights=shipped", "mimo-sst") if method in section.facts.methods]
@@ -336,7 +371,7 @@ def defects(held: Held) -> str:
 
 def choices(held: Held) -> str:
     """What choosing parameters on the test images is worth, and which learning rates were taken."""
-    splits = held("aviris")
+    splits = held("aviris").splits
     words = []
     for method in splits[OTHER].facts.methods:
         base, own = split_label(method)
@@ -357,7 +392,7 @@ def choices(held: Held) -> str:
 
 def trainings(held: Held) -> str:
     """What was trained for how long."""
-    curves = next(iter(held("aviris").values())).rows.curves
+    curves = held("aviris").whole.rows.curves
     lines: Table = [["training", "steps", "s a step", "minutes", "learning rate", "kept at step", "validation PSNR"]]
     for _, run in curves.groupby("job", sort=False):
         steps, seconds, kept = run["step"].max(), run["seconds"].max(), run[run["quantity"] == "val_psnr_db"]
@@ -374,7 +409,7 @@ def trainings(held: Held) -> str:
 
 def which(held: Held) -> str:
     """Which method to take for which case."""
-    section = held("aviris")[OTHER]
+    section = held("aviris").splits[OTHER]
     facts = section.facts
     free = [method for method in facts.methods if _group(section, method) in ("known", "blind")]
     blind = [method for method in free if _group(section, method) == "blind"]

@@ -26,18 +26,6 @@ def other_versions():
     return [f"{name} {version(name)}, not {held[name]}" for name in DRAWS if version(name) != held[name]]
 
 
-@pytest.fixture(scope="module", params=COMMITTED)
-def pages(request, tmp_path_factory):
-    """Folder of a committed study, and of the same rendered now."""
-    fresh = tmp_path_factory.mktemp("reports")
-    if request.param in APART:  # of no study
-        render_page(request.param, ROOT / "results", fresh)
-    else:
-        chosen = STUDIES[request.param]
-        render_study(chosen, plan(chosen, "cpu"), ROOT / "results", fresh)
-    return ROOT / "reports" / request.param, fresh / request.param
-
-
 def files(folder, *kinds):
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.suffix[1:] in kinds}
 
@@ -52,20 +40,24 @@ def drawing(path):
     return [zlib.decompress(stream) for stream in re.findall(rb"stream\r?\n(.*?)\r?\nendstream", path.read_bytes(), re.DOTALL)]
 
 
-def test_texts_are_what_the_rows_give(pages):
-    committed, fresh = (files(folder, "html", "csv", "md", "tex") for folder in pages)
+@pytest.mark.parametrize("name", COMMITTED)
+def test_page_is_what_the_rows_give(name, tmp_path):  # one test a page, so that no page is rendered twice
+    if name in APART:  # of no study
+        render_page(name, ROOT / "results", tmp_path)
+    else:
+        chosen = STUDIES[name]
+        render_study(chosen, plan(chosen, "cpu"), ROOT / "results", tmp_path)
+    held, made = ROOT / "reports" / name, tmp_path / name
+    committed, fresh = (files(folder, "html", "csv", "md", "tex") for folder in (held, made))
     assert sorted(committed) == sorted(fresh)
-    differ = [name for name in fresh if words(fresh[name]) != words(committed[name])]
-    assert not differ, f"render {pages[0].name} again: {len(differ)} of {len(fresh)} files differ, such as {differ[:3]}"
-
-
-def test_figures_are_what_the_rows_give(pages):
+    differ = [path for path in fresh if words(fresh[path]) != words(committed[path])]
+    assert not differ, f"render {name} again: {len(differ)} of {len(fresh)} files differ, such as {differ[:3]}"
     if other_versions():
         pytest.skip(f"figures are drawn by other packages than the committed ones: {'; '.join(other_versions())}")
-    committed, fresh = (files(folder, "png", "pdf") for folder in pages)
+    committed, fresh = (files(folder, "png", "pdf") for folder in (held, made))
     assert sorted(committed) == sorted(fresh)
-    differ = [name for name in fresh if not same(committed[name], fresh[name])]
-    assert not differ, f"render {pages[0].name} again: {len(differ)} of {len(fresh)} figures differ, such as {differ[:3]}"
+    differ = [path for path in fresh if not same(committed[path], fresh[path])]
+    assert not differ, f"render {name} again: {len(differ)} of {len(fresh)} figures differ, such as {differ[:3]}"
 
 
 def same(one, other):

@@ -23,7 +23,7 @@ def text():
 
 
 def lines_of(text, heading):
-    part = text.partition(f"## {heading}")[2].partition("\n## ")[0]
+    part = re.split(rf"\n## \d+\. {heading}", text)[1].partition("\n## ")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()
             if line.startswith("|") and "---" not in line]
 
@@ -47,7 +47,7 @@ def test_means_are_those_of_the_rows(text):
         path = folder(ROOT / "results", job) / "rows.csv"
         if job.kind == "score" and job.scenario.name == "clean" and path.exists():
             found[job.method, job.split] = rows.read(path)["psnr_db"].mean()
-    leaders = lines_of(text, "1. Who leads")
+    leaders = lines_of(text, "Who leads")
     assert leaders[0][2] == "same flight" and len(leaders) > 6
     for method, _, same, other, *_ in leaders[1:]:
         assert float(same) == pytest.approx(found[method.strip("`"), "test-same-flight"], abs=0.005)
@@ -58,7 +58,7 @@ def test_means_are_those_of_the_rows(text):
     clean = pd.concat([rows.read(folder(ROOT / "results", job) / "rows.csv").assign(label=job.method)
                        for job in plan(leak, "cpu") if job.kind == "score" and job.scenario.name == "clean"])
     mean = clean.groupby("label")["psnr_db"].mean()
-    for name, apart, beside, worth in lines_of(text, "3. What a split")[1:]:
+    for name, apart, beside, worth in lines_of(text, "What a split")[1:]:
         label = name.strip("`")
         assert float(apart) == pytest.approx(mean[f"{label}@train=flight"], abs=0.005)
         assert float(re.sub(" dB", "", worth)) == pytest.approx(float(beside) - float(apart), abs=0.011)
@@ -79,3 +79,51 @@ def test_numbers_in_words():
     assert findings.decibels(3.14159) == "3.14" and findings.decibels(float("nan")) == "—"
     assert findings.signed(-0.5) == "−0.50" and findings.signed(2.0) == "+2.00" and findings.signed(float("inf")) == "—"
     assert findings.markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+
+
+def test_folds_leave_each_scene_out_once_and_never_train_on_one_that_shares_pixels():
+    folds = [study(name).data.splits() for name in ("aviris", *findings.FOLDS)]
+    tested = [scene for each in folds for scene in each["test-same-flight"]]
+    assert sorted(tested) == ["abu_airport_1", "abu_airport_2", "abu_airport_3", "abu_urban_4", "abu_urban_5"]
+    for each in folds:
+        held, seen = each["test-same-flight"], [entry.partition("[")[0] for entry in each["train"] + each["val"]]
+        assert not set(held) & set(seen) and len(each["val"]) == 1 and len(each["train"]) >= 3
+        assert ("abu_airport_2" in held) == ("abu_urban_5" in held)  # these two share pixels
+    assert len({study(name).data.digest() for name in ("aviris", *findings.FOLDS)}) == 4
+
+
+def test_fold_table_is_of_the_rows(text):
+    lines = lines_of(text, "Each scene of flight A")
+    scenes = [cell.strip("`") for cell in lines[0][1:6]]
+    found = {}
+    for name in ("aviris", *findings.FOLDS):
+        held = study(name)
+        for job in plan(held, "cpu"):
+            path = folder(ROOT / "results", job) / "rows.csv"
+            if job.kind == "score" and job.scenario.name == "clean" and job.split == "test-same-flight" and path.exists():
+                found |= {(job.method, row.image): row.psnr_db for row in rows.read(path).itertuples()}
+    assert len(lines) > 5
+    for method, *values, interval in lines[1:]:
+        own = np.array([found[method.strip("`"), scene] for scene in scenes])
+        assert [float(value) for value in values] == pytest.approx([*own, own.mean()], abs=0.006)
+        low, high = map(float, interval.split(" to "))
+        half = stats.t.ppf(0.975, 4) * own.std(ddof=1) / np.sqrt(5)
+        assert (low, high) == pytest.approx((own.mean() - half, own.mean() + half), abs=0.006)
+
+
+def test_ideas_are_paired_by_seed(text):
+    held = study("ablation-loss")
+    found = {}
+    for job in plan(held, "cpu"):
+        path = folder(ROOT / "results", job) / "rows.csv"
+        if job.kind == "score" and job.scenario.name == "clean" and job.split == "test-other-flight" and path.exists():
+            found[job.method, job.seed] = rows.read(path)["psnr_db"].mean()
+    lines = {(line[0], line[1]): line for line in lines_of(text, "What each idea")}
+    for recipe in ("naive", "kd-0.5", "alone"):
+        label = f"s3rnet-student@recipe={recipe}"
+        apart = np.array([found[label, seed] - found["s3rnet-student", seed] for seed in held.seeds])
+        mean, spread = lines[f"recipe={recipe}", "s3rnet-student"][4].replace("−", "-").split(" ± ")
+        assert (float(mean), float(spread)) == pytest.approx((apart.mean(), apart.std(ddof=1)), abs=0.006)
+        p = stats.ttest_1samp(apart, 0).pvalue
+        assert float(lines[f"recipe={recipe}", "s3rnet-student"][5]) == pytest.approx(p, rel=0.06)
+    assert ("recipe=kd-0.5", "s3rnet-teacher") not in lines  # the teacher's training has no such term
