@@ -75,7 +75,7 @@ REAL: dict[str, Any] = {
     },
     "arguments": {"hyper-transformer": {"lr_pixels": 64}, "cucanet": {"iterations": 400}},
 }
-FOLDED = ("mimo-sst", *TWINS)  # networks that are trained once a fold: the best one, and the papers'
+FOLDED = ("mimo-sst",)  # networks that are trained once a fold: the best of study aviris
 ANCHORED = ("ssuf", "u2net")  # networks that learn in minutes
 
 # What the ablations vary: coefficients of the losses (Table III), depths of the student (Table IV), the fusion (Figure 12).

@@ -187,10 +187,13 @@ def seeds(held: Held) -> str:
                               decibels(float(np.std(values, ddof=1)))])
     if len(lines) == 1:
         return "What a seed changes\n\nNot measured yet."
+    apart = [signed(psnr(section, "s3rnet-subspace@train=and-procedural") - psnr(section, "subspace-ridge"))
+             for section in held("aviris").splits.values()]
     return "\n\n".join([
         "What a seed changes", markdown(lines),
         "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). Differences between networks of one seed "
-        "that are smaller than this say nothing."])
+        "that are smaller than this say nothing. `s3rnet-subspace` corrects what `subspace-ridge` finds, by "
+        f"{' / '.join(apart)} dB at this budget."])
 
 
 def six_bands(held: Held) -> str:
