@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark import measurements
 from benchmark.page.facts import APART, render_page, render_study
 from benchmark.plan import plan
 from benchmark.studies import STUDIES
@@ -49,12 +50,19 @@ def test_page_is_what_the_rows_give(name, tmp_path):  # one test a page, so that
         render_study(chosen, plan(chosen, "cpu"), ROOT / "results", tmp_path)
     held, made = ROOT / "reports" / name, tmp_path / name
     committed, fresh = (files(folder, "html", "csv", "md", "tex") for folder in (held, made))
+    # Pictures are made of estimates, 22 MB each, which no clone has: there the page and they are left out.
+    without = name in STUDIES and STUDIES[name].pictures and not measurements.estimates(ROOT / "results",
+                                                                                        plan(STUDIES[name], "cpu"))
+    if without:
+        fresh.pop("index.html")
+        committed = {path: file for path, file in committed.items() if path in fresh}
     assert sorted(committed) == sorted(fresh)
     differ = [path for path in fresh if words(fresh[path]) != words(committed[path])]
     assert not differ, f"render {name} again: {len(differ)} of {len(fresh)} files differ, such as {differ[:3]}"
     if other_versions():
         pytest.skip(f"figures are drawn by other packages than the committed ones: {'; '.join(other_versions())}")
     committed, fresh = (files(folder, "png", "pdf") for folder in (held, made))
+    committed = {path: file for path, file in committed.items() if path in fresh} if without else committed
     assert sorted(committed) == sorted(fresh)
     differ = [path for path in fresh if not same(committed[path], fresh[path])]
     assert not differ, f"render {name} again: {len(differ)} of {len(fresh)} figures differ, such as {differ[:3]}"

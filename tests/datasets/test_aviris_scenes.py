@@ -107,3 +107,17 @@ def test_a_window_is_cut_and_named():
     whole = datasets.get("aviris").read("abu_urban_4")
     assert scene.name == "abu_urban_4[72:100,0:84]" and scene.size == (28, 84)
     assert (scene.cube == whole.cube[:, 72:, :84]).all()
+
+
+def test_folds_leave_each_scene_out_once_and_never_train_on_one_that_shares_pixels():
+    folds = [datasets.get("aviris", fold=fold).splits() for fold in (1, 2, 3, 4)]
+    tested = [scene for each in folds for scene in each["test-same-flight"]]
+    assert sorted(tested) == ["abu_airport_1", "abu_airport_2", "abu_airport_3", "abu_urban_4", "abu_urban_5"]
+    for each in folds:
+        held, seen = each["test-same-flight"], [entry.partition("[")[0] for entry in each["train"] + each["val"]]
+        assert not set(held) & set(seen) and len(each["val"]) == 1 and len(each["train"]) >= 3
+        assert ("abu_airport_2" in held) == ("abu_urban_5" in held)  # these two share pixels
+        assert each["test-other-flight"] == folds[0]["test-other-flight"]
+    assert len({datasets.get("aviris", fold=fold).digest() for fold in (1, 2, 3, 4)}) == 4
+    with pytest.raises(SceneError, match="option fold=5; choices: 1, 2, 3, 4"):
+        datasets.get("aviris", fold=5)
