@@ -10,6 +10,7 @@ from scipy import stats
 
 from benchmark import rows
 from benchmark.page import findings
+from benchmark.page.claims import MEASURED
 from benchmark.plan import PlanError, plan
 from benchmark.store import folder
 from benchmark.studies import study
@@ -116,3 +117,43 @@ def test_ideas_are_paired_by_seed(text):
         p = stats.ttest_1samp(apart, 0).pvalue
         assert float(lines[f"recipe={recipe}", "s3rnet-student"][5]) == pytest.approx(p, rel=0.06)
     assert ("recipe=kd-0.5", "s3rnet-teacher") not in lines  # the teacher's training has no such term
+
+
+def test_trainings_are_those_of_the_rows(text):
+    found = {}
+    for job in plan(study("aviris"), "cpu"):
+        path = folder(ROOT / "results", job) / "rows.csv"
+        if job.kind == "train" and path.exists():
+            row = rows.read(path).iloc[0]
+            found[" + ".join(f"`{method}`" for method in job.methods)] = row.steps, row.seconds
+    lines = lines_of(text, "What was trained")[1:]
+    assert {line[0] for line in lines} == set(found) and len(lines) > 20
+    for name, steps, step, minutes, *_ in lines:
+        assert int(steps) == found[name][0]
+        assert float(step) == pytest.approx(found[name][1] / found[name][0], abs=0.02)
+        assert float(minutes) == pytest.approx(found[name][1] / 60, abs=0.11)
+
+
+def test_claims_are_counted_once(text):
+    lines = lines_of(text, "What the papers claim")[1:]
+    said = re.search(r"Of (\d+) claims that rows can decide, (\d+) hold wherever they are decided, (\d+) nowhere, (\d+) in some "
+                     r"studies, (\d+) are not", text)
+    asked, hold, fail, some, undecided = map(int, said.groups())
+    assert asked == len(MEASURED) == hold + fail + some + undecided and len(lines) == hold + fail + some
+    assert hold == sum(line[2] == "—" for line in lines) and fail == sum(line[1] == "—" for line in lines)
+    for line in lines:
+        assert set((line[1] + ", " + line[2]).split(", ")) <= {*findings.DECIDING, "—"}
+
+
+def test_six_bands_stand_beside_four(text):
+    lines = lines_of(text, "Six MSI bands")
+    assert lines[0][2:] == ["same flight, 6 bands", "same flight, 4 bands", "other flights, 6 bands", "other flights, 4 bands"]
+    found = {}
+    for name in ("six-bands", "aviris"):
+        for job in plan(study(name), "cpu"):
+            path = folder(ROOT / "results", job) / "rows.csv"
+            if job.kind == "score" and job.scenario.name == "clean" and path.exists():
+                found[job.method, job.split, job.msi_bands] = rows.read(path)["psnr_db"].mean()
+    for method, _, *values in lines[1:]:
+        cells = [found[method.strip("`"), split, bands] for split in (findings.SAME, findings.OTHER) for bands in (6, 4)]
+        assert [float(value) for value in values] == pytest.approx(cells, abs=0.006)
