@@ -50,7 +50,10 @@ def write_index(reports: Path) -> Path:
     sentence = "Hyperspectral and multispectral image fusion: every study that was rendered, each from its raw rows alone."
     items = "\n".join(f'<li><a href="{escape(each.study)}/index.html">{escape(each.title)}</a>'
                       f"<p>{escape(each.sentence)}</p></li>" for each in entries(reports))
-    body = (f'<header><h1>Studies</h1>\n<p class="lede">{escape(sentence)}</p></header>\n<ul class="studies">\n{items}\n</ul>')
+    together = '\n<p><a href="findings.md">Findings</a>: what all of them say together.</p>' \
+        if (reports / "findings.md").is_file() else ""
+    body = (f'<header><h1>Studies</h1>\n<p class="lede">{escape(sentence)}</p>{together}</header>\n'
+            f'<ul class="studies">\n{items}\n</ul>')
     with store.writing(reports, "--reports"):
         path = reports / "index.html"
         path.write_bytes(framed("Studies", sentence, body))

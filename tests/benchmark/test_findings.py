@@ -136,8 +136,8 @@ def test_trainings_are_those_of_the_rows(text):
 
 def test_claims_are_counted_once(text):
     lines = lines_of(text, "What the papers claim")[1:]
-    said = re.search(r"Of (\d+) claims that rows can decide, (\d+) hold wherever they are decided, (\d+) nowhere, (\d+) in some "
-                     r"studies, (\d+) are not", text)
+    said = re.search(r"Of (\d+) claims that rows can decide, (\d+) hold wherever they are decided, (\d+) nowhere, (\d+) in "
+                     r"some studies, (\d+) are not", text)
     asked, hold, fail, some, undecided = map(int, said.groups())
     assert asked == len(MEASURED) == hold + fail + some + undecided and len(lines) == hold + fail + some
     assert hold == sum(line[2] == "—" for line in lines) and fail == sum(line[1] == "—" for line in lines)
