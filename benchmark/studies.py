@@ -316,7 +316,7 @@ for _study in (
         arguments={"cucanet": {"iterations": 400}},
         labels=(
             Label("uSDN and u2MDN have the iterations of their releases. CUCaNet was given few of its 10,000 an image (0.55 s "
-                  "each on a CPU core; all take 2,070 s in the published table), clean: its scores are far from what it reaches",
+                  "each on a CPU core; all take 2,070 s in the published table), clean: its scores are far from its best",
                   ("arguments", "methods")),
             Label("uSDN stops by a self-supervised rule, its oracle row by the errors against the reference, as published"),
             Label("Seconds an image were taken on one core of a CPU that did other work as well, the published ones are of "
