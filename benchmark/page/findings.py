@@ -38,7 +38,7 @@ QUICK = 0.1  # seconds an image
 UNMOVED = 8  # networks that are named
 GROUPS = (("known", "told the responses"), ("blind", "told nothing"), ("per image", "optimised for each image"),
           ("trained", "trained here"), ("shipped", "comes trained"))
-DECIDING = ("aviris", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion", "unsupervised")
+DECIDING = ("aviris", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion", "unsupervised")
 FOLDS = ("fold-2", "fold-3", "fold-4")  # study aviris is the first
 PLACE = ("<!-- leaders -->", "<!-- end of leaders -->")
 Table = list[list[str]]
