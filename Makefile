@@ -10,7 +10,7 @@ bench: .venv/ready
 	$(BIN)/python run_benchmark.py run --profile quick
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 # Ratios to yardsticks timed in the same run, and how cost grows, to results/ and reports/speed: half an hour, on a machine
 # that does nothing else. SPEED="--speed-trained DIR" names results of trainings on which reduced precision is judged.

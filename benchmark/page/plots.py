@@ -41,6 +41,7 @@ ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour whe
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
 MANY = 8  # axes, of which a page is too long
+KINDS = ("png", "pdf")  # of the files of a figure
 EDGE = {"markeredgewidth": 0.75, "markeredgecolor": "w"}  # as seaborn draws lines
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
 
@@ -300,9 +301,9 @@ def file_bytes(plot: Plot) -> dict[str, bytes]:
         "png": {"Software": None, "Description": caption},
         "pdf": {"CreationDate": None, "Producer": None, "Creator": None, "Subject": caption}}
     with own_style():
-        for kind, words in metadata.items():
+        for kind in KINDS:
             buffer = io.BytesIO()
-            plot.figure.savefig(buffer, format=kind, metadata=words)
+            plot.figure.savefig(buffer, format=kind, metadata=metadata[kind])
             made[kind] = buffer.getvalue()
             plot.figure.set_layout_engine("none")  # what the first drawing arranged stays
     return made
