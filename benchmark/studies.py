@@ -47,12 +47,12 @@ SHORT = {"steps": 1000, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine"
 # The same processor time for every network; its own learning rate or one of three to ten times that, by a short trial.
 EQUAL: dict[str, Any] = {"minutes": 4.0, "batch": 1, "crop": 32, "schedule": "cosine", "log_every": 25, "ema": None,
                          "drop_last": False, "keep": "best-psnr", "lr_range": (1.0, 3.0, 10.0)}
-TWINS = ("s3rnet-teacher", "s3rnet-student")  # two of one training
+PAIR = ("s3rnet-teacher", "s3rnet-student")  # two of one training
 # They make a hundred steps or fewer in that time, which shows nothing of them.
 TOO_DEAR = ("dhif-net", "fusion-mamba", "hyfusion", "hyfusion-published", "qrcode", "s3rnet-igarss", "s3rnet-student-large",
             "s3rnet-teacher-large", "sspsr")
 # With six MSI bands: those of the papers' tables that are not dear, the best ones here, and three more.
-SIX = ("dual-unet", "fusformer", "mssjfl", "psdnet", "u2net", *TWINS, "mimo-sst", "restfnet", "ssif", "tfnet", "3dt-net",
+SIX = ("dual-unet", "fusformer", "mssjfl", "psdnet", "u2net", *PAIR, "mimo-sst", "restfnet", "ssif", "tfnet", "3dt-net",
        "dctransformer", "dsdcn")
 # Optimised for each image, in minutes; ARGS-Diff learns 30,000 steps an image, days on a CPU.
 PER_IMAGE = tuple(name for name in available("unsupervised") if name != "args-diff")
@@ -69,7 +69,7 @@ REAL: dict[str, Any] = {
     "dataset": "aviris", "splits": ("test-same-flight", "test-other-flight"), "protocol": replace(PAPER, hr_size=96),
     "training": EQUAL, "cost_lr_size": 24,
     "exceptions": {
-        **{name: {"minutes": 2 * EQUAL["minutes"]} for name in TWINS},
+        **{name: {"minutes": 2 * EQUAL["minutes"]} for name in PAIR},
         "hyper-refiner": {"batch": 2},
         "s3rnet-subspace": {"crop": 64, "schedule": "cosine:0.02", "ema": 0.998, "lr_range": ()},
     },
@@ -82,7 +82,6 @@ ANCHORED = ("ssuf", "u2net")  # networks that learn in minutes
 LOSSES = ("naive", "beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")
 DEPTHS = ("(1,3,3,3)", "(2,2,2,2)", "(2,3,3,2)")
 FUSIONS = ("fusion=sum", "fusion=sigmoid", "fusion=attention", "attention=paper,fusion=attention", "fusion=concat")
-PAIR = ("s3rnet-teacher", "s3rnet-student")
 ABLATIONS = {
     "loss": (*PAIR, *(f"{name}@recipe={recipe}" for recipe in LOSSES for name in PAIR), "s3rnet-student@recipe=alone"),
     "depth": ("s3rnet-student", *(f"s3rnet-student@depths={depths}" for depths in DEPTHS)),
@@ -210,7 +209,7 @@ for _study in (
     Study(
         name="seeds",
         title="S3RNet and s3rnet-subspace with three seeds",
-        methods=(*TWINS, "s3rnet-subspace@train=and-procedural"),
+        methods=(*PAIR, "s3rnet-subspace@train=and-procedural"),
         msi_bands=(4,),
         scenarios=EVERY,
         seeds=(0, 1, 2),

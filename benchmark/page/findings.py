@@ -173,8 +173,8 @@ def folds(held: Held) -> str:
     return "\n\n".join([
         "Each scene of flight A left out once", markdown(lines),
         f"Same flight, {len(images)} scenes, in {len(found)} trainings: those that share pixels are left out together. "
-        "Interval: of the mean, t over scenes. The other networks were trained in the first fold alone; what comes trained has "
-        "seen scenes of the others."])
+        "Interval: of the mean, t over scenes. The network was chosen by its scores in study aviris, which is the first fold; "
+        "the others were trained there alone, and what comes trained has seen scenes of the other folds."])
 
 
 def seeds(held: Held) -> str:
@@ -291,12 +291,12 @@ def ideas(held: Held) -> str:
             apart = [_by_seed(section, method, base) for section in splits.values()] if words in own else []
             if any(len(set(changes)) > 1 or any(changes) for changes in apart):  # a loss of the student's leaves its teacher
                 what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
-                lines.append([what, base, *(text for changes in apart for text in _mean(changes))])
+                lines.append([what, base, *(text for changes in apart for text in _tested(changes))])
     return "\n\n".join([
         "What each idea of S3RNet is worth",
         "Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
         "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "
-        "teacher. Of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
+        "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
 
 
 def distillation(held: Held) -> str:
@@ -306,7 +306,7 @@ def distillation(held: Held) -> str:
         for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
             apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
             if len(apart) > 1:
-                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), *_mean(apart)])
+                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), *_tested(apart)])
     if len(lines) == 1:
         return "Whether distillation adds to the student: not measured yet."
     return "\n\n".join([
@@ -320,7 +320,7 @@ def _by_seed(section: Section, method: str, base: str, scenario: Scenario = CLEA
     return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
 
 
-def _mean(changes: Sequence[float]) -> tuple[str, str]:
+def _tested(changes: Sequence[float]) -> tuple[str, str]:
     """Mean and standard deviation, and the p of a t test against none."""
     if len(changes) < 2:
         return signed(changes[0]) if changes else "—", "—"
@@ -383,7 +383,7 @@ def choices(held: Held) -> str:
             gains = [psnr(section, method) - psnr(section, base) for section in splits.values()]
             words.append(f"`{base}` kept where it is best on the held-out images instead of the validation scene: "
                          f"{signed(gains[0])} dB on the same flight, {signed(gains[1])} dB on other flights.")
-    curves = next(iter(splits.values())).rows.curves
+    curves = held("aviris").whole.rows.curves
     trials = curves[curves["quantity"].str.startswith("val_psnr_db_at_lr_")] if len(curves) else curves
     if len(trials):
         best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()]
@@ -408,7 +408,7 @@ def trainings(held: Held) -> str:
                       f"{seconds / 60:.1f}", f"{rates.max():.0e}" if len(rates) else "", str(best["step"]),
                       decibels(float(best["value"]))])
     return "\n\n".join(["What was trained for how long", markdown(lines),
-                        "Processor minutes of one core, behind the trial of learning rates."])
+                        "Processor minutes of one core, after the trial of learning rates."])
 
 
 def which(held: Held) -> str:
