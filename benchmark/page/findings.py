@@ -296,7 +296,8 @@ def ideas(held: Held) -> str:
         "What each idea of S3RNet is worth",
         "Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
         "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "
-        "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines), distillation(held)])
+        "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines),
+        distillation(held)])
 
 
 def distillation(held: Held) -> str:
