@@ -11,6 +11,7 @@ from scipy import stats
 from benchmark import rows
 from benchmark.page import findings
 from benchmark.page.claims import MEASURED
+from benchmark.page.findings import papers, parts, trusting
 from benchmark.plan import PlanError, plan
 from benchmark.store import folder
 from benchmark.studies import study
@@ -68,25 +69,25 @@ def test_means_are_those_of_the_rows(text):
 def test_the_interval_of_a_rank_correlation_covers_what_it_should():
     draws = np.random.default_rng(1)
     one = np.arange(20.0)
-    assert findings.interval(one, one) == pytest.approx((1.0, 1.0))
-    low, high = findings.interval(one, draws.permutation(20).astype(float))
+    assert parts.interval(one, one) == pytest.approx((1.0, 1.0))
+    low, high = parts.interval(one, draws.permutation(20).astype(float))
     assert low < 0 < high and low > -1 and high < 1
     near = one + draws.normal(0, 3, 20)
-    low, high = findings.interval(one, near)
+    low, high = parts.interval(one, near)
     assert low < stats.spearmanr(one, near).statistic < high and low > 0.3
 
 
 def test_numbers_in_words():
-    assert findings.decibels(3.14159) == "3.14" and findings.decibels(float("nan")) == "—"
-    assert findings.signed(-0.5) == "−0.50" and findings.signed(2.0) == "+2.00" and findings.signed(float("inf")) == "—"
-    assert findings.markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    assert parts.decibels(3.14159) == "3.14" and parts.decibels(float("nan")) == "—"
+    assert parts.signed(-0.5) == "−0.50" and parts.signed(2.0) == "+2.00" and parts.signed(float("inf")) == "—"
+    assert parts.markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
 
 def test_fold_table_is_of_the_rows(text):
     lines = lines_of(text, "Each scene of flight A")
     scenes = [cell.strip("`") for cell in lines[0][1:6]]
     found = {}
-    for name in ("aviris", *findings.FOLDS):
+    for name in ("aviris", *trusting.FOLDS):
         held = study(name)
         for job in plan(held, "cpu"):
             path = folder(ROOT / "results", job) / "rows.csv"
@@ -121,28 +122,57 @@ def test_ideas_are_paired_by_seed(text):
 
 def test_trainings_are_those_of_the_rows(text):
     found = {}
-    for job in plan(study("aviris"), "cpu"):
-        path = folder(ROOT / "results", job) / "rows.csv"
-        if job.kind == "train" and path.exists():
-            row = rows.read(path).iloc[0]
-            found[" + ".join(f"`{method}`" for method in job.methods)] = row.steps, row.seconds
+    for name in ("aviris", "aviris-20"):
+        for job in plan(study(name), "cpu"):
+            path = folder(ROOT / "results", job) / "rows.csv"
+            if job.kind == "train" and path.exists():
+                row = rows.read(path).iloc[0]
+                found[" + ".join(f"`{method}`" for method in job.methods), str(row.steps)] = row.seconds
     lines = lines_of(text, "What was trained")[1:]
-    assert {line[0] for line in lines} == set(found) and len(lines) > 20
+    assert {(line[0], line[1]) for line in lines} == set(found) and len(lines) == len(found) > 20
     for name, steps, step, minutes, *_ in lines:
-        assert int(steps) == found[name][0]
-        assert float(step) == pytest.approx(found[name][1] / found[name][0], abs=0.02)
-        assert float(minutes) == pytest.approx(found[name][1] / 60, abs=0.11)
+        assert float(step) == pytest.approx(found[name, steps] / int(steps), abs=0.02)
+        assert float(minutes) == pytest.approx(found[name, steps] / 60, abs=0.11)
+    assert f"{len(found)} trainings, {sum(found.values()) / 3600:.1f} hours" in text
+
+
+def test_more_minutes_stand_beside_four(text):
+    found = {}
+    for name in ("aviris", "aviris-20"):
+        for job in plan(study(name), "cpu"):
+            path = folder(ROOT / "results", job) / "rows.csv"
+            if job.kind == "score" and job.scenario.name == "clean" and path.exists():
+                found[job.method, job.split, name] = rows.read(path)["psnr_db"].mean()
+    lines = lines_of(text, "What more minutes")
+    for method, *values in lines[1:]:
+        cells = []
+        for split in (parts.SAME, parts.OTHER):
+            short, long = (found[method.strip("`"), split, name] for name in ("aviris", "aviris-20"))
+            cells += [short, long, long - short]
+        assert [float(value.replace("−", "-")) for value in values] == pytest.approx(cells, abs=0.006)
+    changes = np.array([[float(line[index].replace("−", "-")) for index in (3, 6)] for line in lines[1:]])
+    said = re.search(r"give (\d+) networks (\S+) dB on the same flight \(.*?\) and (\S+) dB on other flights", text)
+    assert int(said[1]) == len(lines) - 1
+    assert [float(said[index].replace("−", "-")) for index in (2, 3)] == pytest.approx(np.median(changes, axis=0), abs=0.011)
+
+
+def test_every_question_is_answered_before_the_tables(text):
+    titles = re.findall(r"^## \d+\. (.+)$", text, re.MULTILINE)
+    answers = re.findall(r"^\d+\. \*\*(.+?)\*\*: (.+)$", text.partition("\n## ")[0], re.MULTILINE)
+    assert len(answers) == len(findings.PARTS)
+    assert set(titles) <= {title for title, answer in answers if answer != "Not measured yet."}
+    assert all(answer.endswith(".") for _, answer in answers)
 
 
 def test_claims_are_counted_once(text):
     lines = lines_of(text, "What the papers claim")[1:]
     said = re.search(r"Of (\d+) claims that rows can decide, (\d+) hold wherever they are decided, (\d+) nowhere, (\d+) in "
-                     r"some studies, (\d+) are not", text)
+                     r"some studies, (\d+) are not decided", text)
     asked, hold, fail, some, undecided = map(int, said.groups())
     assert asked == len(MEASURED) == hold + fail + some + undecided and len(lines) == hold + fail + some
     assert hold == sum(line[2] == "—" for line in lines) and fail == sum(line[1] == "—" for line in lines)
     for line in lines:
-        assert set((line[1] + ", " + line[2]).split(", ")) <= {*findings.DECIDING, "—"}
+        assert set((line[1] + ", " + line[2]).split(", ")) <= {*papers.DECIDING, "—"}
 
 
 def test_six_bands_stand_beside_four(text):
@@ -155,5 +185,5 @@ def test_six_bands_stand_beside_four(text):
             if job.kind == "score" and job.scenario.name == "clean" and path.exists():
                 found[job.method, job.split, job.msi_bands] = rows.read(path)["psnr_db"].mean()
     for method, _, *values in lines[1:]:
-        cells = [found[method.strip("`"), split, bands] for split in (findings.SAME, findings.OTHER) for bands in (6, 4)]
+        cells = [found[method.strip("`"), split, bands] for split in (parts.SAME, parts.OTHER) for bands in (6, 4)]
         assert [float(value) for value in values] == pytest.approx(cells, abs=0.006)

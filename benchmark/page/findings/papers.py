@@ -1,0 +1,196 @@
+"""What the papers say, by these rows: orders, claims, S3RNet's ideas, splits that leak, and whether the LR-HSI is used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import stats
+
+from benchmark.page.cells import decibels
+from benchmark.page.claims import MEASURED, decided
+from benchmark.page.findings.parts import (
+    OTHER,
+    SAME,
+    WORDS,
+    Held,
+    Part,
+    Table,
+    correlation,
+    interval,
+    markdown,
+    of_group,
+    psnr,
+    signed,
+)
+from benchmark.page.section import Section
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise
+from benchmark.published import figures, published
+from methods import available
+from methods.registry import split_label
+
+DECIDING = ("aviris", "aviris-20", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion",
+            "unsupervised")
+ORDERED = ("aviris", "aviris-20", "six-bands")
+UNMOVED = 8  # networks that are named
+CHANCE = 0.05  # a p below it is counted
+
+
+def orderings(held: Held) -> Part:
+    """Rank correlations of what the papers print and what is measured here."""
+    lines: Table = [["study", "MSI bands", "split", "networks with a published figure", "Spearman's rho", "95 % interval",
+                     "pairs in the same order"]]
+    found, shown = [], 0
+    for study, name, section in [(label, *each) for label in ORDERED for each in held(label).splits.items()]:
+        bands = section.facts.msi_bands[0]
+        pairs = []
+        for method in section.facts.methods:
+            printed = figures(method).get(bands, {}).get("psnr_db") if method in available("supervised") else None
+            if printed is not None and math.isfinite(printed.value) and math.isfinite(psnr(section, method)):
+                pairs.append((printed.value, psnr(section, method)))
+        if len(pairs) < 4:
+            lines.append([study, str(bands), name, str(len(pairs)), "too few", "", ""])
+            continue
+        theirs, ours = np.array(pairs).T
+        low, high = interval(theirs, ours)
+        order = np.sign(np.subtract.outer(theirs, theirs)) * np.sign(np.subtract.outer(ours, ours))
+        upper = order[np.triu_indices(len(pairs), 1)]
+        found.append(correlation(theirs, ours))
+        shown += low > 0
+        lines.append([study, str(bands), name, str(len(pairs)), f"{found[-1]:.2f}", f"{low:.2f} to {high:.2f}",
+                      f"{int((upper > 0).sum())} of {len(upper)}"])
+    if not found:
+        return Part("Whether published orderings hold")
+    return Part(
+        "Whether published orderings hold",
+        f"Spearman's rho with the printed tables lies between {min(found):.2f} and {max(found):.2f} in {len(found)} "
+        f"comparisons; in {shown} the 95 % interval lies above 0.",
+        (markdown(lines),
+         "Published: PSNR of Table I or the release's long table, other data, after hours to days of training; here: equal "
+         "minutes. Interval: bootstrap over methods. One that holds 0 says that nothing is shown."))
+
+
+def claimed(held: Held) -> Part:
+    """What the papers claim, by the rows of every study that decides it."""
+    found: dict[str, dict[bool, list[str]]] = {}
+    for name in DECIDING:
+        for claim in published().claims:
+            verdict = decided(held(name).whole, claim) if claim.id in MEASURED else None
+            if verdict is not None and verdict.holds is not None:
+                found.setdefault(claim.id, {}).setdefault(verdict.holds, []).append(name)
+    lines: Table = [["claim", "holds in", "does not hold in", "the printed tables"]]
+    by_rows = [claim for claim in published().claims if claim.id in MEASURED]
+    for claim in by_rows:
+        verdicts = found.get(claim.id, {})
+        if verdicts:
+            lines.append([claim.text.replace("|", "/").rstrip("."), *(", ".join(verdicts.get(holds, ())) or "—"
+                                                                     for holds in (True, False)), claim.tables_say])
+    kinds = [set(verdicts) for verdicts in found.values()]
+    return Part(
+        "What the papers claim",
+        f"Of {len(by_rows)} claims that rows can decide, {kinds.count({True})} hold wherever they are decided, "
+        f"{kinds.count({False})} nowhere, {kinds.count({True, False})} in some studies, {len(by_rows) - len(found)} are not "
+        "decided.",
+        (markdown(lines),
+         "Not decided by these rows: too few images, or methods that are missing. A claim holds where every interval lies on "
+         "its side. The pages of the studies give numbers and reasons, and the claims that counting alone decides."))
+
+
+def ideas(held: Held) -> Part:
+    """What each part of S3RNet is worth, in reduced networks: seeds as pairs."""
+    lines: Table = [["what is changed", "network", "same flight", "p", "other flights", "p"]]
+    below: dict[str, int] = dict.fromkeys(WORDS.values(), 0)
+    for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
+        splits = held(name).splits
+        for method in splits[SAME].facts.methods:
+            base, own = split_label(method)
+            apart = {split: _by_seed(splits[split], method, base) for split in WORDS} if words in own else {}
+            if any(len(set(changes)) > 1 or any(changes) for changes in apart.values()):  # a student's loss leaves its teacher
+                what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
+                lines.append([what, base, *(text for changes in apart.values() for text in _tested(changes))])
+                for split, changes in apart.items():
+                    below[WORDS[split]] += len(changes) > 1 and stats.ttest_1samp(changes, 0.0).pvalue < CHANCE
+    if len(lines) == 1:
+        return Part("What each idea of S3RNet is worth")
+    return Part(
+        "What each idea of S3RNet is worth",
+        f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ on {words}' for words, count in below.items())} with p "
+        f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}.",
+        ("Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
+         "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "
+         "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines)))
+
+
+def distillation(held: Held) -> Part:
+    """Whether the student gains by its teacher: seeds as pairs."""
+    lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
+    for name, section in held("distillation").splits.items():
+        for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
+            apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
+            if len(apart) > 1:
+                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), *_tested(apart)])
+    if len(lines) == 1:
+        return Part("Whether distillation adds to the student")
+    return Part(
+        "Whether distillation adds to the student",
+        f"{'; '.join(f'{where}: {mean} dB (p {p})' for where, _, mean, p in lines[1:])}.",
+        ("Twice the steps of the ablations, over seeds as pairs, as above ([study distillation](distillation/index.html)):",
+         markdown(lines)))
+
+
+def _by_seed(section: Section, method: str, base: str, scenario: Scenario = CLEAN) -> list[float]:
+    """By how much one is better in PSNR than the other, seed by seed."""
+    one, other = (dict(section.score(scenario, 4, label, "psnr_db").by_seed) for label in (method, base))
+    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+
+
+def _tested(changes: Sequence[float]) -> tuple[str, str]:
+    """Mean and standard deviation, and the p of a t test against none."""
+    if len(changes) < 2:
+        return signed(changes[0]) if changes else "—", "—"
+    spread, chance = float(np.std(changes, ddof=1)), float(stats.ttest_1samp(changes, 0.0).pvalue)
+    return f"{signed(sum(changes) / len(changes))} ± {decibels(spread)}", f"{chance:.2g}" if math.isfinite(chance) else "—"
+
+
+def leak(held: Held) -> Part:
+    """What training beside the tested tiles is worth."""
+    (section,) = held("leak").splits.values()
+    lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth"]]
+    worth = []
+    for name in dict.fromkeys(split_label(method)[0] for method in section.facts.methods if "train=" in method):
+        apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
+        worth.append(beside - apart)
+        lines.append([f"`{name}`", decibels(apart), decibels(beside), f"{decibels(worth[-1])} dB"])
+    return Part(
+        "What a split is worth that mixes the tiles of a flight",
+        f"{decibels(min(worth))} to {decibels(max(worth))} dB for {len(worth)} networks, on the same tiles.",
+        (markdown(lines), f"The same networks, steps and tested tiles ([study leak](leak/index.html)); for comparison, bicubic "
+         f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."))
+
+
+def uses(held: Held) -> Part:
+    """Who makes use of the LR-HSI at all."""
+    splits = held("aviris").splits
+    here = splits[OTHER]
+    changes = {method: psnr(here, method, OTHER_LR_HSI) - psnr(here, method) for method in of_group(here, "trained")}
+    lost = {method: changes[method] for method in sorted(changes, key=lambda each: -changes[each])
+            if math.isfinite(changes[method])}
+    lines: Table = [["network", *(f"{name}, {words}" for name in splits for words in ("its own", "another scene's", "change"))]]
+    for method in [*list(lost)[:UNMOVED], *([] if len(lost) <= UNMOVED else list(lost)[-1:])]:
+        lines.append([f"`{method}`", *(text for section in splits.values() for own, other in [
+            (psnr(section, method), psnr(section, method, OTHER_LR_HSI))] for text in (
+                decibels(own), decibels(other), signed(other - own)))])
+    if not lost:
+        return Part("Who uses the LR-HSI")
+    floor = ""
+    if "ssif" in here.facts.methods and math.isfinite(psnr(here, "ssif")):
+        floor = (f" The floor of networks that see no LR-HSI at all, `ssif`: {decibels(psnr(splits[SAME], 'ssif'))} / "
+                 f"{decibels(psnr(here, 'ssif'))} dB.")
+    return Part(
+        "Who uses the LR-HSI",
+        f"Of {len(lost)} networks {sum(change > -1 for change in lost.values())} lose less than 1 dB on other flights with the "
+        "LR-HSI of another scene.",
+        (markdown(lines), "PSNR (dB) with the LR-HSI of another scene in the place of its own: the "
+         f"{min(UNMOVED, len(lost))} networks that lose least, and the one that loses most. Who loses little makes little use "
+         f"of it.{floor}"))

@@ -1,0 +1,154 @@
+"""How far the numbers carry: other minutes, other scenes, other seeds, and how they were made."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import stats
+
+from benchmark.page.cells import decibels
+from benchmark.page.findings.parts import (
+    OTHER,
+    SAME,
+    WORDS,
+    Held,
+    Part,
+    Table,
+    correlation,
+    markdown,
+    of_group,
+    psnr,
+    ranked,
+    signed,
+)
+from benchmark.page.statistics import of_images
+from benchmark.protocol import CLEAN
+from methods.registry import split_label
+
+FOLDS = ("fold-2", "fold-3", "fold-4")  # study aviris is the first
+BESIDE = ("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind")  # the networks of the folds
+
+
+def more_minutes(held: Held) -> Part:
+    """What five times the minutes change."""
+    few, many = held("aviris").splits, held("aviris-20").splits
+    networks = ranked(many[OTHER], of_group(many[OTHER], "trained"))
+    networks = ranked(few[OTHER], networks)
+    if len(networks) < 2:
+        return Part("What more minutes change")
+    lines: Table = [["network", *(f"{words}, {time}" for words in WORDS.values() for time in ("4 min", "20 min", "change"))]]
+    for method in networks:
+        pairs = [(psnr(few[split], method), psnr(many[split], method)) for split in WORDS]
+        lines.append([f"`{method}`", *(text for short, long in pairs
+                                       for text in (decibels(short), decibels(long), signed(long - short)))])
+    said = []
+    for split, words in WORDS.items():
+        short, long = ([psnr(splits[split], method) for method in networks] for splits in (few, many))
+        said.append(f"{signed(float(np.median(np.subtract(long, short))))} dB on {'the ' if split == SAME else ''}{words} "
+                    f"(order: Spearman's rho {correlation(short, long):.2f})")
+    passed = [sum(psnr(splits[OTHER], method) > psnr(splits[OTHER], "gsa") for method in networks) for splits in (few, many)]
+    return Part(
+        "What more minutes change",
+        f"Five times the minutes give {len(networks)} networks {' and '.join(said)}, in the median; above gsa on other flights "
+        f"are {passed[1]} of them, after four minutes {passed[0]}.",
+        (markdown(lines), "Clean images. Twenty processor minutes of one core where study aviris gives four, the pair of "
+         "S3RNet forty and eight ([study aviris-20](aviris-20/index.html)); nothing else differs."))
+
+
+def folds(held: Held) -> Part:
+    """Every scene of flight A held out once."""
+    found = [held(name).splits[SAME] for name in ("aviris", *FOLDS)]
+    images = [image for section in found for image in (section.split.images if section.split else ())]
+    trained = of_group(found[-1], "trained")
+    lines: Table = [["method", *(f"`{image}`" for image in images), "mean", "95 % interval"]]
+    said = []
+    for method in (name for name in found[-1].facts.methods if name in BESIDE or name in trained):
+        of_scenes = {image: score for section in found
+                     for image, score in of_images(section, CLEAN, 4, method, "psnr_db").items()}
+        if set(of_scenes) >= set(images):
+            values = [of_scenes[image] for image in images]
+            mean = float(np.mean(values))
+            low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
+            lines.append([f"`{method}`", *map(decibels, [*values, mean]), f"{decibels(float(low))} to {decibels(float(high))}"])
+            if method in (*trained, "gsa", "subspace-ridge"):
+                said.append(f"`{method}` {decibels(mean)} dB ({lines[-1][-1]})")
+    if len(lines) == 1:
+        return Part("Each scene of flight A left out once")
+    return Part(
+        "Each scene of flight A left out once", f"Mean of {len(images)} scenes and its 95 % interval: {', '.join(said)}.",
+        (markdown(lines),
+         f"Same flight, {len(images)} scenes, in {len(found)} trainings: those that share pixels are left out together. "
+         "Interval: of the mean, t over scenes. MIMO-SST was chosen by its scores in study aviris, which is the first fold, "
+         "S3RNet's pair as what this suite is about; the others were trained there alone, and what comes trained has seen "
+         "scenes of the other folds."))
+
+
+def seeds(held: Held) -> Part:
+    """What another start of a training changes."""
+    lines: Table = [["network", "split", "by seed", "mean", "standard deviation"]]
+    spreads: dict[str, list[float]] = {}
+    for name, section in held("seeds").splits.items():
+        for method in section.facts.methods:
+            values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
+            if len(values) > 1:
+                spread = float(np.std(values, ddof=1))
+                spreads.setdefault(WORDS[name], []).append(spread)
+                lines.append([f"`{method}`", name, ", ".join(map(decibels, values)), decibels(float(np.mean(values))),
+                              decibels(spread)])
+    if len(lines) == 1:
+        return Part("What a seed changes")
+    apart = [signed(psnr(section, "s3rnet-subspace@train=and-procedural") - psnr(section, "subspace-ridge"))
+             for section in held("aviris").splits.values()]
+    return Part(
+        "What a seed changes",
+        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB ({words})' for words, own in spreads.items())}: "
+        "smaller differences between networks of one seed say nothing.",
+        (markdown(lines),
+         "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). `s3rnet-subspace` corrects what "
+         f"`subspace-ridge` finds, by {' / '.join(apart)} dB at this budget."))
+
+
+def kept(held: Held) -> Part:
+    """What choosing parameters on the test images is worth, and which learning rates were taken."""
+    splits = held("aviris").splits
+    words = []
+    for method in splits[OTHER].facts.methods:
+        base, own = split_label(method)
+        if own.get("keep") == "best-on-test" and ranked(splits[OTHER], [method]):
+            gains = [psnr(section, method) - psnr(section, base) for section in splits.values()]
+            words.append(f"`{base}` kept where it is best on the held-out images instead of the validation scene: "
+                         f"{signed(gains[0])} dB on the same flight, {signed(gains[1])} dB on other flights.")
+    curves = held("aviris").whole.rows.curves
+    trials = curves[curves["quantity"].str.startswith("val_psnr_db_at_lr_")] if len(curves) else curves
+    if len(trials):
+        best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()]
+        first_rates = trials.groupby("method")["quantity"].first()
+        published = sum(first_rates[row.method] == row.quantity for row in best.itertuples())
+        words.append(f"Of {len(best)} networks the short trial of learning rates took the published one for {published}, a "
+                     f"higher one for {len(best) - published}.")
+    return Part("What is chosen how", " ".join(words))
+
+
+def trainings(held: Held) -> Part:
+    """What was trained for how long."""
+    lines: Table = [["training", "steps", "s a step", "minutes", "learning rate", "kept at step", "validation PSNR"]]
+    spent = 0.0
+    for name in ("aviris", "aviris-20"):
+        curves = held(name).whole.rows.curves
+        for _, run in curves.groupby("job", sort=False) if len(curves) else ():
+            steps, seconds, scored = run["step"].max(), run["seconds"].max(), run[run["quantity"] == "val_psnr_db"]
+            if not steps or not len(scored):
+                continue
+            best = scored.loc[scored["value"].idxmax()]
+            rates = run.loc[run["quantity"] == "lr", "value"]
+            spent += seconds / 3600
+            lines.append([" + ".join(f"`{method}`" for method in dict.fromkeys(run["method"])), str(steps),
+                          f"{seconds / steps:.2f}", f"{seconds / 60:.1f}", f"{rates.max():.0e}" if len(rates) else "",
+                          str(best["step"]), decibels(float(best["value"]))])
+    if len(lines) == 1:
+        return Part("What was trained for how long")
+    steps_made = sorted(int(line[1]) for line in lines[1:])
+    return Part(
+        "What was trained for how long",
+        f"{len(lines) - 1} trainings, {spent:.1f} hours of one core, of {steps_made[0]:,} to {steps_made[-1]:,} steps.",
+        (markdown(lines), "Processor minutes of one core, after the trial of learning rates; those of four minutes (eight for "
+         "a pair) are of study aviris, those of twenty (forty) of study aviris-20."))
