@@ -411,6 +411,7 @@ for _study in (
         msi_bands=(4,),
         protocol=replace(PAPER, hr_size=48),
         scenarios=(CLEAN, noise("lr_hsi", 25), OTHER_LR_HSI),
+        seeds=(0, 1, 2),
         training={"steps": 600, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine", "log_every": 100,
                   "drop_last": False},
         arguments={"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}},

@@ -50,7 +50,7 @@ def which(held: Held) -> Part:
         ("responses unknown, noise of 25 dB on both", blind, noise("both", 25)),
         ("a pixel of misregistration", told, shifted(1)), ("two pixels of misregistration", told, shifted(2)),
         ("a wrong PSF is told", told, told_psf(2.0)), ("stripes of 2 %", told, degraded(Stripes(0.02))),
-        (f"under {QUICK:g} s an image of {side}x{side} pixels on one core", [method for method in free if method in quick], CLEAN),
+        (f"under {QUICK:g} s an image of {side}x{side} pixels on one core", [name for name in free if name in quick], CLEAN),
         ("a network trained minutes on another flight", of_group(section, "trained"), CLEAN))
     lines: Table = [["case", "take", "PSNR other flights", "next", "PSNR"]]
     taken: dict[str, int] = {}

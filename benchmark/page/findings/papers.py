@@ -156,16 +156,17 @@ def _tested(changes: Sequence[float]) -> tuple[str, str]:
 def leak(held: Held) -> Part:
     """What training beside the tested tiles is worth."""
     (section,) = held("leak").splits.values()
-    lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth"]]
-    worth = []
+    lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth", "p", "by seed"]]
+    worth: list[float] = []
     for name in dict.fromkeys(split_label(method)[0] for method in section.facts.methods if "train=" in method):
         apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
         worth.append(beside - apart)
-        lines.append([f"`{name}`", decibels(apart), decibels(beside), f"{decibels(worth[-1])} dB"])
+        by_seed = _by_seed(section, f"{name}@train=overlapping", f"{name}@train=flight")
+        lines.append([f"`{name}`", decibels(apart), decibels(beside), *_tested(by_seed), ", ".join(map(signed, by_seed))])
     return Part(
         "What a split is worth that mixes the tiles of a flight",
         f"{decibels(min(worth))} to {decibels(max(worth))} dB for {len(worth)} networks, on the same tiles.",
-        (markdown(lines), f"The same networks, steps and tested tiles ([study leak](leak/index.html)); for comparison, bicubic "
+        (markdown(lines), f"The same networks, steps and tested tiles, seeds as pairs ([study leak](leak/index.html)); for comparison, bicubic "
          f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."))
 
 
