@@ -60,10 +60,14 @@ def test_means_are_those_of_the_rows(text):
     clean = pd.concat([rows.read(folder(ROOT / "results", job) / "rows.csv").assign(label=job.method)
                        for job in plan(leak, "cpu") if job.kind == "score" and job.scenario.name == "clean"])
     mean = clean.groupby("label")["psnr_db"].mean()
-    for name, apart, beside, worth in lines_of(text, "What a split")[1:]:
+    by_seed = clean.groupby(["label", "seed"])["psnr_db"].mean()
+    for name, apart, beside, worth, p, _ in lines_of(text, "What a split")[1:]:
         label = name.strip("`")
         assert float(apart) == pytest.approx(mean[f"{label}@train=flight"], abs=0.005)
-        assert float(re.sub(" dB", "", worth)) == pytest.approx(float(beside) - float(apart), abs=0.011)
+        assert float(beside) == pytest.approx(mean[f"{label}@train=overlapping"], abs=0.005)
+        gains = (by_seed[f"{label}@train=overlapping"] - by_seed[f"{label}@train=flight"]).to_numpy()
+        assert [float(value) for value in worth.split(" ± ")] == pytest.approx([gains.mean(), gains.std(ddof=1)], abs=0.006)
+        assert float(p) == pytest.approx(stats.ttest_1samp(gains, 0).pvalue, rel=0.06)
 
 
 def test_the_interval_of_a_rank_correlation_covers_what_it_should():
