@@ -166,8 +166,9 @@ def leak(held: Held) -> Part:
     return Part(
         "What a split is worth that mixes the tiles of a flight",
         f"{decibels(min(worth))} to {decibels(max(worth))} dB for {len(worth)} networks, on the same tiles.",
-        (markdown(lines), f"The same networks, steps and tested tiles, seeds as pairs ([study leak](leak/index.html)); for comparison, "
-         f"bicubic {decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."))
+        (markdown(lines),
+         "The same networks, steps and tested tiles, seeds as pairs ([study leak](leak/index.html)); for comparison, bicubic "
+         f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."))
 
 
 def uses(held: Held) -> Part:
