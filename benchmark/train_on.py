@@ -23,7 +23,7 @@ from benchmark.one_scale_down import PairStudy, Reduced, protocol_of
 from benchmark.pair import Pair, fuse_pair
 from benchmark.piecewise import Estimate
 from benchmark.plan import Job, plan
-from benchmark.studies import SHORT
+from benchmark.studies.shared import SHORT
 from datasets import SceneError
 from methods import card, create, weights
 from methods.estimation import DEFAULT, Responses
