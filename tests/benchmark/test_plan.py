@@ -211,7 +211,7 @@ def test_a_variant_says_how_it_is_trained():
 def test_a_variant_says_what_it_is_trained_on_and_is_tested_on_the_same():
     leak = STUDIES["leak"]
     scores = [job for job in plan(leak, "cpu") if job.kind == "score" and job.scenario == CLEAN]
-    flight, overlapping = (job for job in scores if job.method.startswith("u2net"))
+    flight, overlapping = (job for job in scores if job.method.startswith("u2net") and job.seed == 0)
     assert flight.images == overlapping.images and flight.training.key != overlapping.training.key
     assert flight.study.data.entries("train") != overlapping.study.data.entries("train")
 
