@@ -81,7 +81,8 @@ def show_list(_: argparse.Namespace) -> int:
         print(f"  {name:12} {counts} bands" + (" (nominal edges)" if name in BOXES else ""))
     print("profiles")
     for each in STUDIES.values():
-        print(f"  {each.name:12} {each.title}: {each.dataset}, {', '.join(each.methods)}")
+        few = ", ".join(each.methods) if len(each.methods) <= 8 else f"{len(each.methods)} methods"
+        print(f"  {each.name:22} {each.title}: {each.dataset}, {few}")
     print("tables and figures (report --only NAME)")
     for name, artefact in ARTEFACTS.items():
         print(f"  {name:18} {artefact.what}" + (f" [study: {artefact.needs}]" if artefact.needs else ""))
