@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 
 import run_benchmark
 from benchmark import checkpoints, measurements, rows, store
+from benchmark.page import plots
 from benchmark.plan import plan
 from benchmark.protocol import CLEAN
 from benchmark.studies import STUDIES
@@ -19,18 +21,32 @@ STUDY = dataclasses.replace(STUDIES["quick"], name="tiny", methods=("bicubic", "
                             protocol=dataclasses.replace(STUDIES["quick"].protocol, hr_size=32))
 
 
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
-    """A tiny study, measured; a function that gives a command on it."""
-    monkeypatch.setitem(STUDIES, "tiny", STUDY)
-
+def commands(root):
+    """A function that gives a command on the tiny study, in a folder."""
     def command(name, *words):
         here = ["--engine", "here"] if name == "run" else []
-        return run_benchmark.main([name, "--profile", "tiny", "--device", "cpu", *here, "--results", str(tmp_path / "results"),
-                                   "--reports", str(tmp_path / "reports"), *words])
+        return run_benchmark.main([name, "--profile", "tiny", "--device", "cpu", *here, "--results", str(root / "results"),
+                                   "--reports", str(root / "reports"), *words])
 
-    assert command("run") == 0
     return command
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The tiny study, measured once, figures as PNG alone: PDFs are a quarter of the time of a page."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(STUDIES, "tiny", STUDY)
+        patch.setattr(plots, "KINDS", ("png",))
+        root = tmp_path_factory.mktemp("once")
+        assert commands(root)("run") == 0
+        yield root
+
+
+@pytest.fixture
+def measured(once, tmp_path):
+    """A copy of the tiny study as it was measured; a function that gives a command on it."""
+    shutil.copytree(once, tmp_path, dirs_exist_ok=True)
+    return commands(tmp_path)
 
 
 def cell(root, method="gsa"):
