@@ -40,14 +40,15 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
             if there.state == "damaged":
                 continue
             try:
-                frame = rows.read(path).drop_duplicates()  # a line that stands there twice counts once
+                frame = rows.read(path)
             except rows.RowsError:
                 continue
             words = {"job": job.key[:12], "stale": ", ".join(there.changed)}
             if name == "train.csv":
                 words |= {"msi_bands": str(job.msi_bands), "seed": str(job.seed)}
             frames.append(_named(frame, job).assign(**words))
-    found = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    # A line that stands twice in a file counts once; those of two files differ in their job.
+    found = pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True) if frames else pd.DataFrame()
     if name == "train.csv" and len(found):
         found = found.astype({"msi_bands": int, "seed": int})
     return found
