@@ -20,6 +20,7 @@ from methods import available
 from tests.benchmark.test_tables import facts, row
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.pdf
 
 
 def section(rows, curves=(), **words):

@@ -125,6 +125,7 @@ def test_files_beside_the_page(folder):
         assert bare.count("{") == bare.count("}")
 
 
+@pytest.mark.pdf
 def test_same_rows_in_another_order_give_the_same_bytes(folder, tmp_path):
     render(tmp_path, rows=ROWS[::-1])
     assert contents(tmp_path) == contents(folder)

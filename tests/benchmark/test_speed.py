@@ -143,6 +143,7 @@ def test_the_page_holds_these_alone_and_no_study_holds_them(results, tmp_path):
     assert "figure-growth" not in study and "yardstick" not in study
 
 
+@pytest.mark.pdf
 def test_one_artefact_of_it_goes_into_its_folder(results, tmp_path):
     chosen = STUDIES["quick"]
     files = render_artefact(chosen, plan(chosen, "cpu"), results, tmp_path / "rep", "figure-growth")
