@@ -238,6 +238,20 @@ def test_scores_without_parameters_train_again_and_give_the_same(tiny, tmp_path)
     assert without_times(tmp_path).equals(before)
 
 
+def test_the_parameters_of_a_study_make_a_file_that_serves_as_they_do(tiny, tmp_path, capsys):
+    """In half precision, and for whoever may read the user's other files."""
+    path, other = tmp_path / "kept" / "student.safetensors", tmp_path / "other"
+    assert run(tmp_path, "--methods", "s3rnet-student", "--to", str(path), command="weights") == 2
+    assert "run the study first" in capsys.readouterr().err and not path.exists()
+    assert run(tmp_path, "--methods", "s3rnet-student") == 0
+    assert run(tmp_path, "--methods", "s3rnet-student", "--to", str(path), command="weights") == 0
+    other.touch()
+    assert path.stat().st_mode == other.stat().st_mode
+    assert run(tmp_path, "--methods", f"s3rnet-student@weights={path}") == 0
+    both = without_times(tmp_path).groupby("method")["psnr_db"].mean()
+    assert len(both) == 2 and both.max() - both.min() < 0.02
+
+
 def example():
     """The method that the README shows how to add."""
     text = (Path(__file__).parents[1] / "README.md").read_text()
