@@ -10,6 +10,7 @@ from benchmark.page.axes import axes_of
 from benchmark.page.cells import decibels
 from benchmark.page.defects import farthest
 from benchmark.page.findings.parts import (
+    ON,
     OTHER,
     SAME,
     WORDS,
@@ -105,8 +106,8 @@ def counted(splits: dict[str, Section]) -> str:
     floors = ranked(here, (name for name in FLOORS if name in here.facts.methods))
     passed = "; ".join(
         f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): " + ", ".join(
-            f"{sum(psnr(splits[split], each) > psnr(splits[split], name) for each in networks if each != name)} on "
-            f"{'the ' if split == SAME else ''}{words}" for split, words in WORDS.items())
+            f"{sum(psnr(splits[split], each) > psnr(splits[split], name) for each in networks if each != name)} {where}"
+            for split, where in ON.items())
         for name in FLOORS if name in floors)
     return f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, {passed}."
 
@@ -122,10 +123,10 @@ def six_bands(held: Held) -> Part:
     if len(lines) == 1:
         return Part("Six MSI bands")
     alike, gains = [], []
-    for name, words in WORDS.items():
+    for name, where in ON.items():
         both = [(psnr(splits[name], method), psnr(four[name], method)) for method in splits[name].facts.methods]
         both = [pair for pair in both if all(map(math.isfinite, pair))]
-        alike.append(f"{correlation(*zip(*both)):.2f} on {'the ' if name == SAME else ''}{words}")
+        alike.append(f"{correlation(*zip(*both)):.2f} {where}")
         gains.append(sum(six > other for six, other in both))
     return Part(
         "Six MSI bands",

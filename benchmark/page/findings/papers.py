@@ -11,6 +11,7 @@ from scipy import stats
 from benchmark.page.cells import decibels
 from benchmark.page.claims import MEASURED, decided
 from benchmark.page.findings.parts import (
+    ON,
     OTHER,
     SAME,
     WORDS,
@@ -32,7 +33,7 @@ from methods.registry import split_label
 
 DECIDING = ("aviris", "aviris-20", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion",
             "unsupervised")
-ORDERED = ("aviris", "aviris-20", "six-bands")
+ORDERED = ("aviris", "six-bands")
 UNMOVED = 8  # networks that are named
 CHANCE = 0.05  # a p below it is counted
 
@@ -100,7 +101,7 @@ def claimed(held: Held) -> Part:
 def ideas(held: Held) -> Part:
     """What each part of S3RNet is worth, in reduced networks: seeds as pairs."""
     lines: Table = [["what is changed", "network", "same flight", "p", "other flights", "p"]]
-    below: dict[str, int] = dict.fromkeys(WORDS.values(), 0)
+    below: dict[str, int] = dict.fromkeys(ON.values(), 0)
     for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
         splits = held(name).splits
         for method in splits[SAME].facts.methods:
@@ -110,12 +111,12 @@ def ideas(held: Held) -> Part:
                 what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
                 lines.append([what, base, *(text for changes in apart.values() for text in _tested(changes))])
                 for split, changes in apart.items():
-                    below[WORDS[split]] += len(changes) > 1 and stats.ttest_1samp(changes, 0.0).pvalue < CHANCE
+                    below[ON[split]] += len(changes) > 1 and stats.ttest_1samp(changes, 0.0).pvalue < CHANCE
     if len(lines) == 1:
         return Part("What each idea of S3RNet is worth")
     return Part(
         "What each idea of S3RNet is worth",
-        f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ on {words}' for words, count in below.items())} with p "
+        f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ {where}' for where, count in below.items())} with p "
         f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}.",
         ("Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
          "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "

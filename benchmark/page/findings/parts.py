@@ -22,6 +22,7 @@ from methods.registry import split_label
 
 SAME, OTHER = "test-same-flight", "test-other-flight"
 WORDS = {SAME: "same flight", OTHER: "other flights"}
+ON = {SAME: "on the same flight", OTHER: "on other flights"}
 RESAMPLES, SEED = 2000, 0  # of the interval of a rank correlation, over methods
 Table = list[list[str]]
 

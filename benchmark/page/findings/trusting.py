@@ -7,6 +7,7 @@ from scipy import stats
 
 from benchmark.page.cells import decibels
 from benchmark.page.findings.parts import (
+    ON,
     OTHER,
     SAME,
     WORDS,
@@ -41,10 +42,12 @@ def more_minutes(held: Held) -> Part:
         lines.append([f"`{method}`", *(text for short, long in pairs
                                        for text in (decibels(short), decibels(long), signed(long - short)))])
     said = []
-    for split, words in WORDS.items():
+    for split, where in ON.items():
         short, long = ([psnr(splits[split], method) for method in networks] for splits in (few, many))
-        said.append(f"{signed(float(np.median(np.subtract(long, short))))} dB on {'the ' if split == SAME else ''}{words} "
-                    f"(order: Spearman's rho {correlation(short, long):.2f})")
+        gains = np.subtract(long, short)
+        said.append(f"{signed(float(np.median(gains)))} dB {where} (least "
+                    f"`{networks[gains.argmin()]}` {signed(gains.min())}, most `{networks[gains.argmax()]}` "
+                    f"{signed(gains.max())}; Spearman's rho of the order {correlation(short, long):.2f})")
     passed = [sum(psnr(splits[OTHER], method) > psnr(splits[OTHER], "gsa") for method in networks) for splits in (few, many)]
     return Part(
         "What more minutes change",
@@ -91,7 +94,7 @@ def seeds(held: Held) -> Part:
             values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
             if len(values) > 1:
                 spread = float(np.std(values, ddof=1))
-                spreads.setdefault(WORDS[name], []).append(spread)
+                spreads.setdefault(ON[name], []).append(spread)
                 lines.append([f"`{method}`", name, ", ".join(map(decibels, values)), decibels(float(np.mean(values))),
                               decibels(spread)])
     if len(lines) == 1:
@@ -100,7 +103,7 @@ def seeds(held: Held) -> Part:
              for section in held("aviris").splits.values()]
     return Part(
         "What a seed changes",
-        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB ({words})' for words, own in spreads.items())}: "
+        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())}: "
         "smaller differences between networks of one seed say nothing.",
         (markdown(lines),
          "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). `s3rnet-subspace` corrects what "
