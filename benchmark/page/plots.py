@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,6 +42,7 @@ ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour whe
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
 MANY = 8  # axes, of which a page is too long
+FENCE = 1.5  # ranges of the quartiles beyond the worse one: Tukey's fence
 KINDS = ("png", "pdf")  # of the files of a figure
 EDGE = {"markeredgewidth": 0.75, "markeredgecolor": "w"}  # as seaborn draws lines
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
@@ -129,6 +131,28 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, .
     return tuple(method for method in drawn if method in order[:IN_COLOUR])
 
 
+def far_off(quality: Mapping[str, float], better: str = "up") -> dict[str, float]:
+    """Methods so much worse than the others that these would be pressed together in a figure that shows all.
+
+    Those beyond Tukey's fence, the worst first; none where they are more than a tenth, and none of :data:`ALWAYS`.
+
+    Args:
+        quality: of each method, its best where it has several; finite.
+        better: ``"up"`` or ``"down"``.
+    """
+    sign = -1 if better == "down" else 1
+    low, high = np.percentile([sign * value for value in quality.values()], (25, 75)) if quality else (0.0, 0.0)
+    far = {method: value for method, value in sorted(quality.items(), key=lambda item: sign * item[1])
+           if sign * value < low - FENCE * (high - low) and method not in ALWAYS}
+    return far if len(far) <= len(quality) / 10 else {}
+
+
+def far_words(far: Mapping[str, float], decimals: int) -> str:
+    """What a figure says of the methods that it leaves out."""
+    return f"Not drawn, since far worse than all others: {', '.join(f'{m} ({v:.{decimals}f})' for m, v in far.items())}." \
+        if far else ""
+
+
 def curves(section: Section, names: Sequence[str] | None = None, msi_bands: int | None = None,
            methods: Sequence[str] | None = None, prefix: str = "",
            metrics: Sequence[str] = ("psnr_db", "sam_deg")) -> list[Plot]:
@@ -160,7 +184,10 @@ def other_curves(section: Section) -> list[Plot]:
 def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods: Sequence[str], prefix: str) -> Plot:
     facts, levels = section.facts, axis.levels
     cells = {method: [section.score(level.scenario, msi_bands, method, column.key) for level in levels] for method in methods}
-    drawn = [method for method in methods if any(math.isfinite(cell.value) for cell in cells[method])]
+    finite = {method: [cell.value for cell in cells[method] if math.isfinite(cell.value)] for method in methods}
+    best = min if column.better == "down" else max
+    far = far_off({method: best(values) for method, values in finite.items() if values}, column.better)
+    drawn = [method for method in methods if finite[method] and method not in far]
     chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in drawn})
     look = styles(facts.methods) | {method: GREY for method in drawn if method not in chosen}
     seeds = any(len(cell.by_seed) > 1 for own in cells.values() for cell in own)
@@ -186,7 +213,7 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen), band, _notes(cells)]
+    notes = [thinned(drawn, chosen), far_words(far, column.decimals or 1), band, _notes(cells)]
     variable = axis.label.rpartition(" (")[0] or axis.label
     return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
                 f"{column.label} against {variable}, {msi_bands} MSI bands",

@@ -13,7 +13,20 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from benchmark.page.axes import Level, axes_of
 from benchmark.page.cells import cost_cell
-from benchmark.page.plots import COLOURS, GREY, Plot, canvas, coloured, legend, own_style, plain, styles, thinned
+from benchmark.page.plots import (
+    COLOURS,
+    GREY,
+    Plot,
+    canvas,
+    coloured,
+    far_off,
+    far_words,
+    legend,
+    own_style,
+    plain,
+    styles,
+    thinned,
+)
 from benchmark.page.section import Section
 from benchmark.page.tables import machine_of_most
 from benchmark.protocol import CLEAN
@@ -37,6 +50,8 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
             points[method], held[method] = at, memory.cell(section, msi_bands, method).value
     if not points:
         return None
+    far = far_off({method: psnr for method, (_, psnr) in points.items()})
+    points = {method: at for method, at in points.items() if method not in far}
     drawn, front = list(points), pareto(points)
     chosen = coloured(drawn, {method: psnr for method, (_, psnr) in points.items()})
     chosen = tuple(method for method in drawn if method in chosen or method in front)
@@ -59,10 +74,10 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
         axes.set_ylabel("PSNR (dB)")
         axes.set_title(plain(f"{section.title}\n{msi_bands} MSI bands"), fontsize=10)
         legend(figure, axes, drawn, look, chosen)
-    lacking = [method for method in facts.methods if method not in points]
+    lacking = [method for method in facts.methods if method not in points and method not in far]
     caption = (f"Time of one fusion against PSNR of clean scenes, {msi_bands} MSI bands; "
                f"area of a circle: peak memory, {largest:,.0f} MB the largest; dotted: Pareto front.")
-    notes = [thinned(drawn, chosen), f"On the front: {', '.join(front)}.",
+    notes = [thinned(drawn, chosen), far_words(far, 2), f"On the front: {', '.join(front)}.",
              f"No time or no score: {', '.join(lacking)}." if lacking else "", machine]
     return Plot(f"{section.slug}-figure-10-msi{msi_bands}",
                 f"Time, memory and PSNR, {msi_bands} MSI bands", caption, figure, " ".join(filter(None, notes)),
@@ -102,6 +117,8 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
             drawn[method] = parameters, scores
     if not drawn:
         return None
+    far = far_off({method: max(scores) for method, (_, scores) in drawn.items()})
+    drawn = {method: held for method, held in drawn.items() if method not in far}
     families = {method: facts.cards[method].family if method in facts.cards else "other" for method in drawn}
     colours = {family: COLOURS[i % len(COLOURS)] for i, family in enumerate(sorted(set(families.values())))}
     look, fills = styles(facts.methods), [1.0, 0.45, 0.0]
@@ -138,8 +155,8 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
     caption = (f"Parameters against PSNR, {msi_bands} MSI bands, {words}: {shown}, joined; in percent the drop from clean to "
                f"{levels[-1].words}.")
     notes = [f"The study has no {' and no '.join(asked)}: {levels[-1].words} is its heaviest noise." if asked else "",
-             "Colour: family of the method.", f"Named: {len(named)} of {len(drawn)}, the best on clean scenes."
-             if len(named) < len(drawn) else ""]
+             "Colour: family of the method.", far_words(far, 2),
+             f"Named: {len(named)} of {len(drawn)}, the best on clean scenes." if len(named) < len(drawn) else ""]
     least, most = min(drops, key=drops.__getitem__), max(drops, key=drops.__getitem__)
     return Plot(f"{section.slug}-figure-complexity-msi{msi_bands}", f"Parameters and PSNR, {msi_bands} MSI bands", caption,
                 figure, " ".join(filter(None, notes)), section.caption(),

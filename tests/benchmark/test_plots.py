@@ -126,6 +126,28 @@ def test_of_many_methods_ten_are_in_colour_the_best_and_the_baselines():
     assert few.curves.coloured == ("gsa",) and "grey" not in few.notes
 
 
+def test_what_is_far_worse_than_all_others_is_said_and_not_drawn():
+    names = available()[:19]
+    rows = [{**each, "sam_deg": 3.0 + 0.1 * i, "psnr_db": each["psnr_db"] + i / 4} for i, name in enumerate(names)
+            for each in noise_rows(name)]
+    lost = [{**each, "psnr_db": -20.0, "sam_deg": 90.0} for each in noise_rows("usdn")]
+    for plot in plots.curves(section([*rows, *lost], methods=(*names, "usdn"))):
+        assert {name.removeprefix("_clean ") for name in lines(plot.figure.axes[0])} >= set(names)
+        assert "usdn" not in lines(plot.figure.axes[0]) and "usdn" not in plot.curves.cells
+        worst = "-20.00" if "PSNR" in plot.title else "90.000"
+        assert f"Not drawn, since far worse than all others: usdn ({worst})." in plot.notes
+
+
+def test_a_tenth_at_most_is_far_off_and_no_baseline():
+    usual = {f"m{i}": 20.0 + i % 7 for i in range(30)}
+    assert plots.far_off(usual) == plots.far_off({}) == {} and plots.far_off({"one": 3.0}) == {}
+    assert list(plots.far_off(usual | {"bad": -5.0, "worse": -30.0})) == ["worse", "bad"]
+    assert plots.far_off(usual | {f"bad{i}": -5.0 for i in range(4)}) == {}
+    assert plots.far_off(usual | {"s3rnet-student": -5.0, "gsa": -9.0}) == {}
+    assert list(plots.far_off({name: -value for name, value in usual.items()} | {"bad": 5.0}, "down")) == ["bad"]
+    assert plots.far_off(usual | {"good": 90.0}) == {}
+
+
 def test_alt_text_says_who_leads_and_the_range():
     rows = [*noise_rows(), *({**one, "psnr_db": one["psnr_db"] + 1.0, "sam_deg": 3.0} for one in noise_rows("bicubic"))]
     psnr, sam = plots.curves(section(rows))
