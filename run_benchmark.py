@@ -255,10 +255,9 @@ def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int
                         + ": run the study first")
     with store.writing(path, "--to"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-        mode = path.stat().st_mode  # as the user's other files: safetensors makes files that their owner alone reads
         weights.convert(source, path, trained.names)
-        path.chmod(mode)
+        os.umask(umask := os.umask(0))
+        path.chmod(0o666 & ~umask)  # as the user's other files: safetensors makes files that their owner alone reads
     print(f"{path}: {path.stat().st_size / 1e6:.2f} MB, {trained.label}, key {trained.key[:12]}")
     return 0
 

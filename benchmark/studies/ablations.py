@@ -43,7 +43,7 @@ for _what in ABLATIONS:
 register(Study(
     name="distillation",
     title="Whether S3RNet's student gains by its teacher",
-    methods=("s3rnet-teacher", "s3rnet-student", "s3rnet-student@recipe=alone"),
+    methods=(*PAIR, "s3rnet-student@recipe=alone"),
     msi_bands=(4,),
     scenarios=(CLEAN, noise("both", 25)),
     **SCALES[""] | {"training": SCALES[""]["training"] | {"steps": 600}},

@@ -22,7 +22,7 @@ from benchmark.degradations import (
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, shifted, told_psf, told_srf
 from benchmark.studies.registry import register
-from benchmark.studies.shared import UNDER_EQUAL
+from benchmark.studies.shared import PAIR, under_equal
 
 # Each alone, on otherwise clean images; a little, and a lot.
 DEFECTS: dict[Any, tuple[float, float]] = {
@@ -34,12 +34,11 @@ register(Study(
     name="degradations",
     title="What goes wrong with real pairs, defect by defect",
     methods=("bicubic", "gsa", "sfim-hs", "glp-hs", "cnmf", "fuse", "hysure", "hysure-blind", "subspace-ridge",
-             "subspace-ridge-blind", "subspace-net@weights=shipped", "tfnet", "mimo-sst", "psdnet", "u2net",
-             "s3rnet-teacher", "s3rnet-student"),
+             "subspace-ridge-blind", "subspace-net@weights=shipped", "tfnet", "mimo-sst", "psdnet", "u2net", *PAIR),
     msi_bands=(4,),
     scenarios=(CLEAN, *(degraded(kind(amount)) for kind, amounts in DEFECTS.items() for amount in amounts),
                shifted(1), shifted(2), told_psf(2.0), told_psf(4.0), told_srf(10.0), told_srf(20.0)),
     labels=(Label("Trained on clean images, with the same processor time each; known: told the PSF and SRF, of pairs that "
                   "vary over the field those of its middle", ("methods", "training", "exceptions")),),
-    **UNDER_EQUAL,
+    **under_equal(),
 ))

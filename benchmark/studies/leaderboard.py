@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, OTHER_LR_HSI
 from benchmark.studies.registry import register
-from benchmark.studies.shared import EQUAL, EVERY, FEW, PAIR, PER_IMAGE, UNDER_EQUAL
+from benchmark.studies.shared import EVERY, FEW, PAIR, PER_IMAGE, under_equal
 from methods import available, card
 
 OURS = "this benchmark"  # how a card's paper begins where a method is of this suite
@@ -47,7 +47,7 @@ register(Study(
         Label("Methods that take long are scored clean and with noise of 35 and 25 dB on the LR-HSI alone, CUCaNet clean",
               ("fewer_scenarios", "scenarios")),
     ),
-    **UNDER_EQUAL | {"cost_lr_size": 64},  # as the papers
+    **under_equal() | {"cost_lr_size": 64},  # as the papers
 ))
 
 register(Study(
@@ -61,8 +61,7 @@ register(Study(
                   "together forty", ("training", "exceptions")),
             Label("Its networks are s3rnet-subspace and of study aviris the best on the validation scene, S3RNet's, and "
                   "two that made fewer than 200 steps there", ("methods", "training"))),
-    **UNDER_EQUAL | {"training": EQUAL | {"minutes": 20.0},
-                     "exceptions": UNDER_EQUAL["exceptions"] | {name: {"minutes": 40.0} for name in PAIR}},
+    **under_equal(minutes=20.0),
 ))
 
 register(Study(
@@ -76,7 +75,7 @@ register(Study(
                   "what is left out", ("training", "exceptions", "methods")),
             Label("Its networks are those of the papers' tables that are not too dear, the best ones of "
                   "study aviris, and three more", ("methods", "training"))),
-    **UNDER_EQUAL,
+    **under_equal(),
 ))
 
 register(Study(
@@ -88,7 +87,7 @@ register(Study(
     seeds=(0, 1, 2),
     labels=(Label("Trained as in study aviris, each with the same processor time, three times from other starts",
                   ("training", "exceptions", "seeds")),),
-    **UNDER_EQUAL,
+    **under_equal(),
 ))
 
 for _fold in (2, 3, 4):
@@ -100,5 +99,5 @@ for _fold in (2, 3, 4):
         msi_bands=(4,),
         labels=(Label("Trained as in study aviris, which is the first fold, each with the same processor time",
                       ("training", "exceptions", "methods")),),
-        **UNDER_EQUAL | {"splits": ("test-same-flight",)},
+        **under_equal() | {"splits": ("test-same-flight",)},
     ))

@@ -28,6 +28,7 @@ from benchmark.page.findings.parts import (
 from benchmark.page.section import Section
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise
 from benchmark.published import figures, published
+from benchmark.studies import study
 from methods import available
 from methods.registry import split_label
 
@@ -43,7 +44,7 @@ def orderings(held: Held) -> Part:
     lines: Table = [["study", "MSI bands", "split", "networks with a published figure", "Spearman's rho", "95 % interval",
                      "pairs in the same order"]]
     found, shown = [], 0
-    for study, name, section in [(label, *each) for label in ORDERED for each in held(label).splits.items()]:
+    for label, name, section in [(each, *part) for each in ORDERED for part in held(each).splits.items()]:
         bands = section.facts.msi_bands[0]
         pairs = []
         for method in section.facts.methods:
@@ -51,7 +52,7 @@ def orderings(held: Held) -> Part:
             if printed is not None and math.isfinite(printed.value) and math.isfinite(psnr(section, method)):
                 pairs.append((printed.value, psnr(section, method)))
         if len(pairs) < 4:
-            lines.append([study, str(bands), name, str(len(pairs)), "too few", "", ""])
+            lines.append([label, str(bands), name, str(len(pairs)), "too few", "", ""])
             continue
         theirs, ours = np.array(pairs).T
         low, high = interval(theirs, ours)
@@ -59,7 +60,7 @@ def orderings(held: Held) -> Part:
         upper = order[np.triu_indices(len(pairs), 1)]
         found.append(correlation(theirs, ours))
         shown += low > 0
-        lines.append([study, str(bands), name, str(len(pairs)), f"{found[-1]:.2f}", f"{low:.2f} to {high:.2f}",
+        lines.append([label, str(bands), name, str(len(pairs)), f"{found[-1]:.2f}", f"{low:.2f} to {high:.2f}",
                       f"{int((upper > 0).sum())} of {len(upper)}"])
     if not found:
         return Part("Whether published orderings hold")
@@ -119,7 +120,8 @@ def ideas(held: Held) -> Part:
         f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ {where}' for where, count in below.items())} with p "
         f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}.",
         ("Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
-         "seeds' differences, p of a paired t test. Reduced networks, 300 steps. `recipe=alone`: the student without its "
+         "seeds' differences, p of a paired t test. Reduced networks, "
+         f"{study('ablation-loss').training['steps']} steps. `recipe=alone`: the student without its "
          "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines)))
 
 
@@ -136,7 +138,8 @@ def distillation(held: Held) -> Part:
     return Part(
         "Whether distillation adds to the student",
         f"{'; '.join(f'{where}: {mean} dB (p {p})' for where, _, mean, p in lines[1:])}.",
-        ("Twice the steps of the ablations, over seeds as pairs, as above ([study distillation](distillation/index.html)):",
+        (f"After {study('distillation').training['steps']} steps, over seeds as pairs, as above "
+         "([study distillation](distillation/index.html)):",
          markdown(lines)))
 
 
