@@ -8,8 +8,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 
 from benchmark.page.axes import Level, axes_of
 from benchmark.page.cells import cost_cell
@@ -32,6 +34,9 @@ from benchmark.page.tables import machine_of_most
 from benchmark.protocol import CLEAN
 
 LARGEST = 900.0  # area in square points of the circle of the largest memory
+MARKER = 7.0  # side in points of what a text should leave free around a score
+# Of a text, in points from what it names: beside it, and farther away with a line to it.
+PLACES = tuple((x, y) for y in (0, 12, -12, 24, -24, 40, -40) for x in (7, -7, 24, -24))
 ASKED_DB = (35.0, 15.0)  # of the release's complexity figure, beside clean
 
 
@@ -137,10 +142,6 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
                 fill = fills[min(k, 2)] if k < len(scores) - 1 else fills[-1]
                 axes.plot([parameters], [value], marker=look[method]["marker"], markersize=6.5, linestyle="none", color=colour,
                           markerfacecolor=_mixed(colour, fill), label=f"_{levels[k].words} {method}")
-            if method in named:
-                name, at, words_of = method.partition("@")
-                axes.annotate(plain(f"{at}{words_of[:20] or name}\n{-drops[method]:+.1f} %"), (parameters, scores[0]), (5, 0),
-                              fontsize=7.5, textcoords="offset points", va="center")
         axes.margins(x=0.25, y=0.08)
         axes.set_xlabel("parameters that take part (M)")
         axes.set_ylabel("PSNR (dB)")
@@ -150,6 +151,8 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
                            markerfacecolor=_mixed("#444444", fills[-1] if k == len(levels) - 1 else fills[min(k, 2)]))
                     for k, level in enumerate(levels)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
+        _named(figure, axes, [(_label(method, drops[method]), (parameters / 1e6, scores[0]))
+                              for method, (parameters, scores) in drawn.items() if method in named])
     asked = [f"{snr:g} dB" for snr in ASKED_DB if f"{snr:g} dB" not in [level.words for level in levels]]
     shown = ", ".join(level.words for level in levels)
     caption = (f"Parameters against PSNR, {msi_bands} MSI bands, {words}: {shown}, joined; in percent the drop from clean to "
@@ -162,6 +165,37 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
                 figure, " ".join(filter(None, notes)), section.caption(),
                 f"From clean to {levels[-1].words} {least} falls least ({drops[least]:.1f} %), {most} most "
                 f"({drops[most]:.1f} %).")
+
+
+def _label(method: str, drop: float) -> str:
+    """A method, or its variant, and how far it falls."""
+    name, at, words = method.partition("@")
+    return plain(f"{at}{words[:20] or name}\n{-drop:+.1f} %")
+
+
+def _named(figure: Figure, axes: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:
+    """A text beside each point, the highest first: where it covers least of the texts and markers there are."""
+    figure.draw_without_rendering()  # the places of points are known once the figure is laid out
+    side = MARKER * figure.dpi / 72
+    taken = [Bbox.from_bounds(x - side / 2, y - side / 2, side, side)
+             for line in axes.lines for x, y in axes.transData.transform(line.get_xydata())]
+    for text, at in sorted(points, key=lambda each: -each[1][1]):
+        tried = []
+        for place in PLACES:
+            label = axes.annotate(text, at, place, **_beside(place))
+            box = label.get_window_extent()
+            label.remove()
+            covered = sum(common.width * common.height for each in taken if (common := Bbox.intersection(box, each)))
+            tried.append((Bbox.union([box, axes.bbox]).bounds != axes.bbox.bounds, covered, place, box))
+        *_, place, box = min(tried, key=lambda each: each[:2])
+        taken.append(box)
+        label = axes.annotate(text, at, place, arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.5},
+                              **_beside(place))
+        label.set_in_layout(False)  # or the layout would move what was placed
+
+
+def _beside(place: tuple[float, float]) -> dict[str, Any]:
+    return {"fontsize": 7.5, "textcoords": "offset points", "va": "center", "ha": "left" if place[0] > 0 else "right"}
 
 
 def _log_axis(axes: Axes, values: Sequence[float]) -> None:

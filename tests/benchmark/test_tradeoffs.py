@@ -1,9 +1,11 @@
 """Quality against cost: the data drawn, against plain loops."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from benchmark.page import tradeoffs
 from tests.benchmark.test_plots import lines
@@ -51,3 +53,15 @@ def test_figure_complexity_joins_the_levels_and_says_which_is_heaviest(levels, s
     assert label.get_text() == f"net\n{100 * (values[-1] - values[0]) / values[0]:+.1f} %" and "free" not in lines(axes)
     assert f"drop from clean to {heaviest}" in plot.caption
     assert ("25 dB is its heaviest noise" in plot.notes) == (heaviest == "25 dB")
+
+
+def test_names_of_networks_of_one_size_do_not_lie_upon_each_other():
+    names = [f"network-{letter}" for letter in "abcde"]
+    rows = [row(name, 40.0 - i / 10 - drop, target=target, snr=snr) for i, name in enumerate(names)
+            for drop, target, snr in ((0, "none", math.inf), (9, "both", 15.0))]
+    (plot,) = tradeoffs.figure_complexity(section(rows, [cost(name) for name in names]))
+    (axes,) = plot.figure.axes
+    plot.figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(label) for label in axes.texts]
+    assert len(boxes) == 5 and not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(axes.bbox.containsx(box.x0) and axes.bbox.containsx(box.x1) for box in boxes)
