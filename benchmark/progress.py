@@ -23,7 +23,7 @@ class Stand:
         job: the job.
         state: of :class:`benchmark.store.Held`, or ``running``.
         words: which code changed, why it failed, or who measures it.
-        seconds: it took, or as like jobs took; NaN if nothing like it was measured.
+        seconds: it took, or as like jobs took, or a training's budget; NaN if nothing like it was measured.
     """
 
     job: Job
@@ -77,7 +77,7 @@ def lines(found: Sequence[Stand]) -> Iterator[str]:
     known = [stand.seconds for stand in left if not math.isnan(stand.seconds)]
     if left:
         unknown = f"; nothing like {len(left) - len(known)} of them was measured yet" if len(known) < len(left) else ""
-        yield f"left: {len(left)} jobs, {sum(known) / 3600:.2f} h on one worker{unknown}"
+        yield f"left: {len(left)} jobs" + (f", {sum(known) / 3600:.2f} h on one worker" if known else "") + unknown
 
 
 def outlook(found: Sequence[Stand], workers: int) -> Outlook:
@@ -135,7 +135,10 @@ def _seconds(words: Mapping[str, Any]) -> float:
 
 
 def _guess(took: Mapping[Job, float]) -> Callable[[Job], float]:
-    """What a job takes: as measured, else the median of jobs that are like it, the more alike the better."""
+    """What a job takes: as measured, else the median of jobs that are like it, the more alike the better.
+
+    Where a method was not trained yet, a budget in minutes says more than what others took.
+    """
     measured = {job.key: seconds for job, seconds in took.items() if not math.isnan(seconds)}
     likes: dict[tuple[Any, ...], list[float]] = {}
     for job, seconds in took.items():
@@ -146,9 +149,19 @@ def _guess(took: Mapping[Job, float]) -> Callable[[Job], float]:
     def guess(job: Job) -> float:
         if job.key in measured:
             return measured[job.key]
-        return next((median(likes[like]) for like in _likes(job) if like in likes), math.nan)
+        *same_method, same_kind = _likes(job)
+        alike = next((like for like in same_method if like in likes), None)
+        if alike is None and not math.isnan(budget := _budget(job)):
+            return budget
+        return median(likes.get(alike or same_kind, [math.nan]))
 
     return guess
+
+
+def _budget(job: Job) -> float:
+    """Seconds that a training is given, without its trial of learning rates; NaN where it ends by steps or epochs."""
+    minutes = [stage.minutes for stage in job.study.stages_of(job.method)] if job.kind == "train" else []
+    return 60 * sum(given for given in minutes if given is not None) if minutes and None not in minutes else math.nan
 
 
 def _likes(job: Job) -> list[tuple[Any, ...]]:

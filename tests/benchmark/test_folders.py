@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import shutil
 
 import pytest
@@ -133,6 +134,16 @@ def test_a_study_is_told_job_by_job_and_what_is_left(root, jobs):
     found = stands(jobs, root)
     text = "\n".join(lines(found))
     assert "missing    score gsa" in text and "3 done, 1 missing" in text and "left: 1 jobs" in text
+
+
+def test_a_budget_in_minutes_is_known_before_anything_was_measured(tmp_path):
+    held = STUDIES["aviris-20"]
+    jobs = [job for job in plan(dataclasses.replace(held, methods=("mimo-sst", *NAMES)), "cpu") if job.kind == "train"]
+    assert [stand.seconds for stand in stands(jobs, tmp_path)] == [20 * 60, 40 * 60]
+    assert list(lines(stands(jobs, tmp_path)))[-1] == "left: 2 jobs, 1.00 h on one worker"
+    by_steps = [job for job in plan(QUICK, "cpu") if job.kind == "train"]
+    assert all(math.isnan(stand.seconds) for stand in stands(by_steps, tmp_path))
+    assert list(lines(stands(by_steps[:1], tmp_path)))[-1] == "left: 1 jobs; nothing like 1 of them was measured yet"
 
 
 def test_workers_share_the_jobs_and_wait_for_trainings(jobs, root):
