@@ -319,7 +319,10 @@ def _unpack(remote: Remote, path: Path, folder: Path) -> int:
         else:
             with tarfile.open(path) as packed:
                 _room(path.parent, sum(member.size for member in packed))
-                packed.extractall(new, filter="data")
+                if hasattr(tarfile, "data_filter"):
+                    packed.extractall(new, filter="data")
+                else:  # Python before 3.11.4
+                    packed.extractall(new, members=_inside(packed, new))
         shutil.rmtree(folder, ignore_errors=True)
         new.replace(folder)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError, RuntimeError) as error:
@@ -332,6 +335,19 @@ def _unpack(remote: Remote, path: Path, folder: Path) -> int:
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return sum(each.is_file() for each in folder.rglob("*"))
+
+
+def _inside(packed: tarfile.TarFile, folder: Path) -> list[tarfile.TarInfo]:
+    """The files and folders of an archive; all of them must lie in the folder, and nothing else may be among them.
+
+    Raises:
+        TarError: one does not, or is a link or a device.
+    """
+    members = packed.getmembers()
+    for member in members:
+        if not (member.isfile() or member.isdir()) or not (folder / member.name).resolve().is_relative_to(folder.resolve()):
+            raise tarfile.TarError(f"{member.name!r} is outside of its folder, or neither a file nor a folder")
+    return members
 
 
 # -------------------------------------------------------------------------------------------------------------- the disk

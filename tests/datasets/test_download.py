@@ -199,8 +199,16 @@ def packed(kind, files):
     return held.getvalue()
 
 
+@pytest.fixture(params=["of this Python", "before 3.11.4"])
+def tar(request, monkeypatch):
+    """Python's own filter of archives, and without it."""
+    if request.param == "before 3.11.4":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+
+@pytest.mark.filterwarnings("ignore:Python 3.14:DeprecationWarning")
 @pytest.mark.parametrize("suffix", ["zip", "tgz", "tar.gz"])
-def test_an_archive_is_unpacked_whole_and_fetched_again_if_files_are_gone(site, offer, tmp_path, suffix):
+def test_an_archive_is_unpacked_whole_and_fetched_again_if_files_are_gone(tar, site, offer, tmp_path, suffix):
     site.files[f"/x.{suffix}"] = packed(suffix, {"deep/a.txt": b"a", "b.txt": b"bb"})
     offer()
     download("tiny", tmp_path, lambda _: None)
@@ -212,7 +220,7 @@ def test_an_archive_is_unpacked_whole_and_fetched_again_if_files_are_gone(site, 
     assert names(tmp_path / "tiny") == there and len(site.asked) == 2
 
 
-def test_an_archive_writes_nowhere_else(site, offer, tmp_path):
+def test_an_archive_writes_nowhere_else(tar, site, offer, tmp_path):
     site.files["/x.tar.gz"] = packed("tar.gz", {"../../outside.txt": b"a"})
     offer()
     fails(tmp_path, "x.tar.gz: cannot be unpacked", "outside")
