@@ -18,11 +18,6 @@ TOO_DEAR = ("dhif-net", "fusion-mamba", "hyfusion", "hyfusion-published", "qrcod
 SIX = ("dual-unet", "fusformer", "mssjfl", "psdnet", "u2net", *PAIR, "mimo-sst", "restfnet", "ssif", "tfnet", "3dt-net",
        "dctransformer", "dsdcn")
 FOLDED = ("mimo-sst", *PAIR)  # networks that are trained once a fold: the best of study aviris, and S3RNet's
-# With five times the minutes: those of the papers' tables that are not dear, and of the others the four that are best on the
-# validation scene in study aviris, but for RestFNet, whose training diverges. TFNet, SSRNet and MSDCNN of the same recipe
-# need `steps` None as well: their 10,000 would end before.
-LONGER = (*PAIR, "dual-unet", "fusformer", "hyper-refiner", "hyper-transformer", "mog-dcn", "mssjfl", "psdnet", "pzres-net",
-          "u2net", "mimo-sst", "pc-gans", "ssif")
 
 register(Study(
     name="aviris",
@@ -56,10 +51,11 @@ register(Study(
 register(Study(
     name="aviris-20",
     title="Real AVIRIS scenes, twenty minutes a network",
-    methods=("bicubic", "gsa", "hysure", "subspace-ridge", "s3rnet-subspace@train=and-procedural", *LONGER),
+    methods=("bicubic", "gsa", "hysure", "subspace-ridge", "s3rnet-subspace@train=and-procedural",
+             *(name for name in PUBLISHED if name not in TOO_DEAR)),
     msi_bands=(4,),
-    scenarios=EVERY,
-    fewer_scenarios=dict.fromkeys(("pzres-net", "hyper-transformer"), FEW),
+    scenarios=(*EVERY, OTHER_LR_HSI),
+    fewer_scenarios={"s3rnet-subspace": EVERY, **dict.fromkeys(("ssdiff", "pzres-net", "hyper-transformer"), FEW)},
     labels=(Label("Trained as in study aviris with five times its minutes, a teacher and a student that are trained "
                   "together forty", ("training", "exceptions")),
             Label("Its networks are s3rnet-subspace, those of the papers' tables that are not too dear, and of the "
