@@ -22,7 +22,7 @@ from benchmark.degradations import (
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, shifted, told_psf, told_srf
 from benchmark.studies.registry import register
-from benchmark.studies.shared import PAIR, under_equal
+from benchmark.studies.shared import FEWER_MINUTES, PAIR, under_equal
 
 # Each alone, on otherwise clean images; a little, and a lot.
 DEFECTS: dict[Any, tuple[float, float]] = {
@@ -40,5 +40,5 @@ register(Study(
                shifted(1), shifted(2), told_psf(2.0), told_psf(4.0), told_srf(10.0), told_srf(20.0)),
     labels=(Label("Trained on clean images, with the same processor time each; known: told the PSF and SRF, of pairs that "
                   "vary over the field those of its middle", ("methods", "training", "exceptions")),),
-    **under_equal(),
+    **under_equal(FEWER_MINUTES),
 ))

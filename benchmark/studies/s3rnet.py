@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, PAPER, noise
 from benchmark.studies.registry import register
-from benchmark.studies.shared import EQUAL, PAIR, REDUCED, ROBUSTNESS, SCENES
+from benchmark.studies.shared import EQUAL, FEWER_MINUTES, PAIR, REDUCED, ROBUSTNESS, SCENES
 
 register(Study(
     name="hour",
@@ -42,7 +42,7 @@ register(Study(
     dataset="synthetic-aviris",
     dataset_options={"train": 8, "val": 1, "test": 1},
     scenarios=ROBUSTNESS,
-    training=EQUAL,
+    training=EQUAL | {"minutes": FEWER_MINUTES},
     pictures=True,
     labels=(Label("Images as large as the papers', of scenes that a seed draws: the shape of their tables and figures, not "
                   "their numbers", ("dataset", "dataset_options")),

@@ -92,7 +92,7 @@ def test_fold_table_is_of_the_rows(text):
     lines = lines_of(text, "Each scene of flight A")
     scenes = [cell.strip("`") for cell in lines[0][1:6]]
     found = {}
-    for name in ("aviris", *trusting.FOLDS):
+    for name in trusting.FOLDS:
         held = study(name)
         for job in plan(held, "cpu"):
             path = folder(ROOT / "results", job) / "rows.csv"
@@ -127,7 +127,7 @@ def test_ideas_are_paired_by_seed(text):
 
 def test_trainings_are_those_of_the_rows(text):
     found = {}
-    for name in ("aviris", "aviris-20"):
+    for name in ("aviris", "aviris-short"):
         for job in plan(study(name), "cpu"):
             path = folder(ROOT / "results", job) / "rows.csv"
             if job.kind == "train" and path.exists():
@@ -143,7 +143,7 @@ def test_trainings_are_those_of_the_rows(text):
 
 def test_more_minutes_stand_beside_four(text):
     found = {}
-    for name in ("aviris", "aviris-20"):
+    for name in ("aviris", "aviris-short"):
         for job in plan(study(name), "cpu"):
             path = folder(ROOT / "results", job) / "rows.csv"
             if job.kind == "score" and job.scenario.name == "clean" and path.exists():
@@ -152,7 +152,7 @@ def test_more_minutes_stand_beside_four(text):
     for method, *values in lines[1:]:
         cells = []
         for split in (parts.SAME, parts.OTHER):
-            short, long = (found[method.strip("`"), split, name] for name in ("aviris", "aviris-20"))
+            short, long = (found[method.strip("`"), split, name] for name in ("aviris-short", "aviris"))
             cells += [short, long, long - short]
         assert [float(value.replace("−", "-")) for value in values] == pytest.approx(cells, abs=0.006)
     changes = np.array([[float(line[index].replace("−", "-")) for index in (3, 6)] for line in lines[1:]])
@@ -184,7 +184,7 @@ def test_six_bands_stand_beside_four(text):
     lines = lines_of(text, "Six MSI bands")
     assert lines[0][2:] == ["same flight, 6 bands", "same flight, 4 bands", "other flights, 6 bands", "other flights, 4 bands"]
     found = {}
-    for name in ("six-bands", "aviris"):
+    for name in ("six-bands", "aviris-short"):
         for job in plan(study(name), "cpu"):
             path = folder(ROOT / "results", job) / "rows.csv"
             if job.kind == "score" and job.scenario.name == "clean" and path.exists():

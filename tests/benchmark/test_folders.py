@@ -137,7 +137,7 @@ def test_a_study_is_told_job_by_job_and_what_is_left(root, jobs):
 
 
 def test_a_budget_in_minutes_is_known_before_anything_was_measured(tmp_path):
-    held = STUDIES["aviris-20"]
+    held = STUDIES["aviris"]
     jobs = [job for job in plan(dataclasses.replace(held, methods=("mimo-sst", *NAMES)), "cpu") if job.kind == "train"]
     assert [stand.seconds for stand in stands(jobs, tmp_path)] == [20 * 60, 40 * 60]
     assert list(lines(stands(jobs, tmp_path)))[-1] == "left: 2 jobs, 1.00 h on one worker"

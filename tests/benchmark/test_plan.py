@@ -29,7 +29,7 @@ def test_committed_keys_and_digests_stay():
     # As the folders of results/ are called: a change here throws away every committed row.
     assert PROTOCOLS["paper"].digest == "770ada7388ea" and PROTOCOLS["release"].digest == "98b1acc57618"
     assert replace(PAPER, hr_size=96).digest == "6acf9b2abb0f"
-    aviris, hour, slow = STUDIES["aviris"], STUDIES["hour"], STUDIES["unsupervised"]
+    aviris, hour, slow = STUDIES["aviris-short"], STUDIES["hour"], STUDIES["unsupervised"]
     same, both = "test-same-flight", noise("both", 35)
     found = {
         "02ae2d6e4ac1": Job("score", aviris, ("gsa",), 4, split=same, scenario=both),

@@ -114,7 +114,7 @@ def counted(splits: dict[str, Section]) -> str:
 
 def six_bands(held: Held) -> Part:
     """The same with 6 MSI bands, and whether the order of methods is the same."""
-    splits, four = held("six-bands").splits, held("aviris").splits
+    splits, four = held("six-bands").splits, held("aviris-short").splits
     lines: Table = [["method", "", *(f"{name}, {words}" for name in WORDS.values() for words in ("6 bands", "4 bands"))]]
     for kind, words in GROUPS:
         for method in ranked(splits[OTHER], of_group(splits[OTHER], kind))[:2]:

@@ -32,9 +32,9 @@ from benchmark.studies import study
 from methods import available
 from methods.registry import split_label
 
-DECIDING = ("aviris", "aviris-20", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion",
+DECIDING = ("aviris", "aviris-short", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion",
             "unsupervised")
-ORDERED = ("aviris", "aviris-20", "six-bands")
+ORDERED = ("aviris", "aviris-short", "six-bands")
 UNMOVED = 8  # networks that are named
 CHANCE = 0.05  # a p below it is counted
 
