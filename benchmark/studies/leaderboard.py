@@ -44,8 +44,8 @@ register(Study(
               "that were best for the validation scene; the papers train for hours to days on GPUs, and their split mixes "
               "tiles of the same flights", ("training", "exceptions")),
         Label("A teacher and a student that are trained together had twice that time together. HyperRefiner had two crops "
-              "a step, since it normalises over the batch. RestFNet ended with its release's 10,000 steps before its time was "
-              "over", ("training", "exceptions")),
+              "a step, since it normalises over the batch. RestFNet's training diverged and ended with its release's 10,000 "
+              "steps, before its time was over: scored is what was best before", ("training", "exceptions")),
         Label("s3rnet-subspace was trained as its card says, on varied sensors and procedural scenes as well; subspace-net "
               "has the weights that come with the suite", ("methods", "training", "exceptions")),
         Label(f"Left out, since they make a hundred steps or fewer in four minutes: {', '.join(TOO_DEAR)}",

@@ -30,7 +30,8 @@ SHORT = {"steps": 1000, "batch": 1, "crop": 32, "lr": 1e-3, "schedule": "cosine"
 EQUAL: dict[str, Any] = {"batch": 1, "crop": 32, "schedule": "cosine", "log_every": 25, "ema": None, "drop_last": False,
                          "keep": "best-psnr", "lr_range": (1.0, 3.0, 10.0)}
 MINUTES, FEWER_MINUTES = 20.0, 4.0  # of that budget: of the leaderboard, and of what is varied beside it
-# Their release's 10,000 steps would end before twenty minutes. RestFNet of the same release keeps them: it diverges after.
+# Their release's 10,000 steps would end before twenty minutes. RestFNet of the same release keeps them: it diverges, and its
+# gradients overflow after some 6,000 where the learning rate falls later.
 ENDING_EARLY = ("tfnet", "ssrnet", "msdcnn")
 
 
