@@ -192,3 +192,15 @@ def test_six_bands_stand_beside_four(text):
     for method, _, *values in lines[1:]:
         cells = [found[method.strip("`"), split, bands] for split in (parts.SAME, parts.OTHER) for bands in (6, 4)]
         assert [float(value) for value in values] == pytest.approx(cells, abs=0.006)
+
+
+def test_the_gains_that_the_readme_tells_are_those_of_the_findings(text):
+    told = re.search(r"to twenty (\d+) networks gain ([\d.]+) dB in the median on the same flight \(S3RNet's teacher ([\d.]+), "
+                     r"Fusformer ([\d.]+), MIMO-SST ([\d.]+)\) and ([\d.]+) on others",
+                     " ".join((ROOT / "README.md").read_text().split()))
+    lines = {line[0].strip("`"): [float(cell.replace("−", "-")) for cell in line[1:]]
+             for line in lines_of(text, "What more minutes")[1:]}
+    median = np.median(list(lines.values()), axis=0)
+    found = [len(lines), median[2], *(lines[name][2] for name in ("s3rnet-teacher", "fusformer", "mimo-sst")), median[5]]
+    assert [float(value) for value in told.groups()] == pytest.approx(found, abs=0.06)
+    assert "above gsa on other flights are 1 of them" in text and next(iter(lines)).startswith("s3rnet-subspace")  # as it says
