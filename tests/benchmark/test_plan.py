@@ -29,7 +29,7 @@ def test_committed_keys_and_digests_stay():
     # As the folders of results/ are called: a change here throws away every committed row.
     assert PROTOCOLS["paper"].digest == "770ada7388ea" and PROTOCOLS["release"].digest == "98b1acc57618"
     assert replace(PAPER, hr_size=96).digest == "6acf9b2abb0f"
-    aviris, hour, slow = STUDIES["aviris-short"], STUDIES["hour"], STUDIES["unsupervised"]
+    aviris, short, hour, slow = (STUDIES[name] for name in ("aviris", "aviris-short", "hour", "unsupervised"))
     same, both = "test-same-flight", noise("both", 35)
     found = {
         "02ae2d6e4ac1": Job("score", aviris, ("gsa",), 4, split=same, scenario=both),
@@ -37,9 +37,11 @@ def test_committed_keys_and_digests_stay():
         "0f25e33293c6": Job("score", slow, ("u2mdn",), 4, split=same, scenario=noise("lr_hsi", 25)),
         "5bf4ebf6ad36": Job("score", slow, ("cucanet",), 4, split=same, scenario=noise("lr_hsi", 35)),
         "5d66ae73ce26": Job("cost", slow, ("u2mdn",), 4, device="cpu (AMD EPYC, 1 threads)"),
-        "752fd7cdfddc": Job("train", aviris, ("mimo-sst",), 4),  # minutes, and a range of learning rates
-        "39e164cd2bb2": Job("train", aviris, ("s3rnet-teacher", "s3rnet-student"), 4),  # two networks of one training
-        "451bef16f493": Job("train", aviris, ("psdnet",), 4),  # two stages of one task
+        "752fd7cdfddc": Job("train", short, ("mimo-sst",), 4),  # minutes, and a range of learning rates
+        "39e164cd2bb2": Job("train", short, ("s3rnet-teacher", "s3rnet-student"), 4),  # two networks of one training
+        "451bef16f493": Job("train", short, ("psdnet",), 4),  # two stages of one task
+        "a30acbe0c897": Job("train", aviris, ("tfnet",), 4),  # without its release's steps
+        "235625ffb0a1": Job("train", aviris, ("restfnet",), 4),  # with them
     }
     assert {job.key[:12] for job in found.values()} == set(found)
 

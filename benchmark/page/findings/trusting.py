@@ -26,7 +26,7 @@ from benchmark.protocol import CLEAN
 from benchmark.studies import study
 from methods.registry import split_label
 
-FOLDS = ("aviris-short", "fold-2", "fold-3", "fold-4")
+FOLDS = ("aviris-short", "fold-2", "fold-3", "fold-4")  # the first is fold 1
 BESIDE = ("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind")  # the networks of folds
 
 
