@@ -279,7 +279,8 @@ def fetch_data(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Commands run, report, complexity, refresh and claims."""
-    if args.command == "claims" and args.study in STUDIES:  # there it names the study, not only its report
+    if args.command == "claims" and args.study and (args.study in STUDIES or args.profile == "quick"):
+        # there it names the study, not only its report; with the default profile, a misspelt one is an error
         args.profile, args.study = args.study, None
     kind = device_kind(args.device)
     chosen = study_of(args)
