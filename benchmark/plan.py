@@ -86,7 +86,8 @@ class Study:
         seeds: of training; training-free methods run once.
         recipe: name of a recipe on the methods' cards; empty takes each card's first.
         training: fields of :class:`methods.registry.Recipe` replaced for every method, the declared budget.
-        exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``; say why in a label.
+        exceptions: fields of the recipe replaced for one method, by its name, on top of ``training``, and for one variant, by
+            its label, on top of both; say why in a label.
         arguments: build arguments by method name, such as a reduced width; those of a variant come on top.
         cost_lr_size: LR side in pixels at which costs are measured; HR is ``ratio`` times that.
         precision: of training, of Lightning Fabric: ``"32-true"`` or ``"bf16-mixed"``.
@@ -203,7 +204,8 @@ class Study:
     def budget_of(self, label: str) -> dict[str, Any]:
         """Fields of its recipe that this study, or a variant, replaces for a method."""
         name, own = split_label(label)
-        return {**self.training, **self.exceptions.get(name, {}), **({"keep": own["keep"]} if "keep" in own else {})}
+        return {**self.training, **self.exceptions.get(name, {}), **self.exceptions.get(label, {}),
+                **({"keep": own["keep"]} if "keep" in own else {})}
 
     def seeds_of(self, label: str) -> tuple[int, ...]:
         """Of training; one where nothing is trained."""

@@ -20,6 +20,7 @@ TRAINED = tuple(name for name in PUBLISHED if name not in TOO_DEAR)
 # With six MSI bands: those of the papers' tables that are not dear, the best ones here, and three more.
 SIX = ("dual-unet", "fusformer", "mssjfl", "psdnet", "u2net", *PAIR, "mimo-sst", "restfnet", "ssif", "tfnet", "3dt-net",
        "dctransformer", "dsdcn")
+ALONE = "s3rnet-student@recipe=alone"
 FOLDED = ("mimo-sst", *PAIR)  # networks that are trained once a fold: the best of study aviris-short, and S3RNet's
 
 # Scored in fewer scenarios. s3rnet-subspace: its training scenes are smaller than those tested, none can stand in for another.
@@ -84,16 +85,18 @@ register(Study(
     **under_equal(FEWER_MINUTES),
 ))
 
+_BUDGET = under_equal(MINUTES)
 register(Study(
     name="seeds",
     title="S3RNet and s3rnet-subspace with three seeds",
-    methods=(*PAIR, "s3rnet-subspace@train=and-procedural"),
+    methods=(*PAIR, ALONE, "s3rnet-subspace@train=and-procedural"),
     msi_bands=(4,),
     scenarios=EVERY,
     seeds=(0, 1, 2),
-    labels=(Label("Trained as in study aviris-short, each with the same processor time, three times from other starts",
+    labels=(Label("Trained as in study aviris, each with the same processor time, three times from other starts: recipe=alone, "
+                  "the student without its teacher, twenty minutes, and the two of one training forty",
                   ("training", "exceptions", "seeds")),),
-    **under_equal(FEWER_MINUTES),
+    **_BUDGET | {"exceptions": {**_BUDGET["exceptions"], ALONE: {"minutes": MINUTES}}},
 ))
 
 for _fold in (2, 3, 4):
