@@ -3,7 +3,7 @@
 
 python run_benchmark.py list
 python run_benchmark.py run --profile quick
-python run_benchmark.py report --profile quick
+python run_benchmark.py report --study aviris
 python run_benchmark.py refresh --profile aviris
 python run_benchmark.py status --profile aviris
 python run_benchmark.py verify --profile aviris
@@ -279,9 +279,6 @@ def fetch_data(args: argparse.Namespace) -> int:
 
 def measure(args: argparse.Namespace) -> int:
     """Commands run, report, complexity, refresh and claims."""
-    if args.command == "claims" and args.study and (args.study in STUDIES or args.profile == "quick"):
-        # there it names the study, not only its report; with the default profile, a misspelt one is an error
-        args.profile, args.study = args.study, None
     kind = device_kind(args.device)
     chosen = study_of(args)
     check_precision(kind, chosen.precision, chosen.speed)

@@ -32,14 +32,15 @@ from methods.speed import SPEEDS, reduced_precision
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+DEFAULT = "quick"  # the study of a command line that names none
 REPLACED = tuple(flag for flag in BUDGET if flag != "epochs")  # fields of every recipe that have a flag
 
 
 def add_flags(command: argparse.ArgumentParser) -> None:
     """The flags of every command on a study, but for where its files lie."""
     add = command.add_argument
-    add("--profile", default="quick", help=f"study to start from: {', '.join(STUDIES)} (default: quick)")
-    add("--study", metavar="NAME", help="name of the report, if not the profile's")
+    add("--profile", metavar="STUDY", help=f"study to start from: {', '.join(STUDIES)} (default: {DEFAULT})")
+    add("--study", metavar="NAME", help="name of the report, if not the profile's; a study's own name starts from that study")
     add("--methods", nargs="+", metavar="METHOD", help="instead of the profile's")
     add("--msi-bands", nargs="+", type=int, metavar="N", help="MSI band counts, such as 4 6")
     add("--dataset", metavar="NAME", help=f"one of {', '.join(datasets.names())}")
@@ -83,8 +84,12 @@ def budget_of(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def study_of(args: argparse.Namespace) -> Study:
-    """The profile, with what the flags replace; one that differs from its profile has a name of its own."""
-    profile = study(args.profile)
+    """The profile, with what the flags replace; one that differs from its profile has a name of its own.
+
+    Raises:
+        PlanError: an unknown study, or words that make none.
+    """
+    profile, name = begun_from(args)
     protocol = profile.protocol
     if args.protocol and args.protocol not in PROTOCOLS:
         raise PlanError(f"unknown protocol '{args.protocol}'; choices: {', '.join(PROTOCOLS)}")
@@ -132,7 +137,26 @@ def study_of(args: argparse.Namespace) -> Study:
             raise PlanError(f"--msi-bands {' '.join(map(str, chosen.msi_bands))}: the splits {', '.join(chosen.splits)} have "
                             f"{choices} MSI bands; choose of these, or name another --msi-sensor")
         chosen = replace(chosen, msi_bands=held)
-    return named(chosen, profile, args.study)
+    chosen = named(chosen, profile, name)
+    if name and not args.profile and not chosen.replaced:
+        raise PlanError(f"--study {name}: no study of that name, and no flag that makes one.{near(name, STUDIES)} Choices: "
+                        f"{', '.join(STUDIES)}; --profile and --study together name another report of one of these")
+    return chosen
+
+
+def begun_from(args: argparse.Namespace) -> tuple[Study, str | None]:
+    """The study that the flags start from, and the name asked for its report.
+
+    Both flags with one name keep that name whatever other flags replace; ``--study`` alone does not.
+
+    Raises:
+        PlanError: an unknown profile, or a report that would take the place of another study's.
+    """
+    profile = study(args.profile or (args.study if args.study in STUDIES else DEFAULT))
+    if args.study in STUDIES and args.study != profile.name:
+        raise PlanError(f"--profile {args.profile} --study {args.study}: the report would take the place of that of study "
+                        f"{args.study}; choose another name")
+    return profile, args.study if args.profile or args.study not in STUDIES else None
 
 
 def degraded_by(text: str) -> Scenario:

@@ -17,6 +17,8 @@ import torch
 
 import run_benchmark
 from benchmark import jobs, store
+from benchmark.arguments import arguments
+from benchmark.flags import study_of
 from benchmark.metrics import METRICS
 from benchmark.page import facts
 from benchmark.plan import Job, plan
@@ -357,6 +359,23 @@ def test_a_study_that_flags_have_changed_has_a_page_of_its_own(tiny, tmp_path, c
     plain, same, sixty, other, mine = pages.values()
     assert plain == same == "tiny" and mine == "mine"
     assert len({plain, sixty, other}) == 3 and sixty.startswith("tiny-")
+
+
+@pytest.mark.parametrize("command", ["claims", "report", "run", "status", "verify"])
+def test_the_name_of_a_study_starts_from_it_and_no_other_takes_its_page(tiny, tmp_path, capsys, command):
+    def told(*words):
+        code = run_benchmark.main([command, *words, "--results", str(tmp_path / "res"), "--reports", str(tmp_path / "rep")])
+        assert code == 2 and not list(tmp_path.iterdir())
+        return capsys.readouterr().err
+
+    assert "Did you mean 'aviris'?" in told("--study", "aviriss")
+    assert "the report would take the place of that of study aviris;" in told("--profile", "tiny", "--study", "aviris")
+    assert "unknown profile 'aviriss'. Did you mean" in told("--profile", "aviriss", "--study", "mine")
+    parsed = arguments("").parse_args
+    begun = study_of(parsed([command, "--study", "tiny"]))
+    assert (begun.name, begun.methods, begun.replaced) == ("tiny", tiny.methods, frozenset())
+    assert study_of(parsed([command, "--study", "tiny", "--steps", "60"])).name.startswith("tiny-")
+    assert study_of(parsed([command, "--study", "mine", "--steps", "60"])).name == "mine"
 
 
 def test_a_study_file_brings_a_method_a_dataset_a_metric_a_scenario_and_a_study(tmp_path):

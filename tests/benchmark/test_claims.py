@@ -371,8 +371,3 @@ def test_a_network_built_otherwise_is_told():
     assert "built smaller or larger than printed" in why["no-compromise"]  # made-up facts tell no published figures
     told = study(published={name: {4: {}} for name in PSNR})
     assert not [row for row in module.claims(told)[0].rows if "built smaller or larger" in row[COLUMNS.index("why")]]
-
-
-def test_a_misspelt_study_is_an_error_and_writes_nothing(tmp_path, capsys):
-    assert run_benchmark.main(["claims", "--study", "aviriss", "--reports", str(tmp_path)]) == 2
-    assert "Did you mean 'aviris'?" in capsys.readouterr().err and not list(tmp_path.iterdir())
