@@ -108,21 +108,43 @@ def test_fold_table_is_of_the_rows(text):
 
 
 def test_ideas_are_paired_by_seed(text):
-    held = study("ablation-loss")
-    found = {}
-    for job in plan(held, "cpu"):
-        path = folder(ROOT / "results", job) / "rows.csv"
-        if job.kind == "score" and job.scenario.name == "clean" and job.split == "test-other-flight" and path.exists():
-            found[job.method, job.seed] = rows.read(path)["psnr_db"].mean()
+    found = clean_by_seed("ablation-loss", "test-other-flight")
     lines = {(line[0], line[1]): line for line in lines_of(text, "What each idea")}
     for recipe in ("naive", "kd-0.5", "alone"):
         label = f"s3rnet-student@recipe={recipe}"
-        apart = np.array([found[label, seed] - found["s3rnet-student", seed] for seed in held.seeds])
+        apart = np.array([found[label, seed] - found["s3rnet-student", seed] for seed in (0, 1, 2)])
         mean, spread = lines[f"recipe={recipe}", "s3rnet-student"][4].replace("−", "-").split(" ± ")
         assert (float(mean), float(spread)) == pytest.approx((apart.mean(), apart.std(ddof=1)), abs=0.006)
         p = stats.ttest_1samp(apart, 0).pvalue
         assert float(lines[f"recipe={recipe}", "s3rnet-student"][5]) == pytest.approx(p, rel=0.06)
     assert ("recipe=kd-0.5", "s3rnet-teacher") not in lines  # the teacher's training has no such term
+
+
+def clean_by_seed(name, split):
+    """Mean PSNR of clean images by method and seed, of the rows of a study."""
+    found = {}
+    for job in plan(study(name), "cpu"):
+        path = folder(ROOT / "results", job) / "rows.csv"
+        if job.kind == "score" and job.scenario.name == "clean" and job.split == split and path.exists():
+            found[job.method, job.seed] = rows.read(path)["psnr_db"].mean()
+    return found
+
+
+@pytest.mark.parametrize("split", ["test-same-flight", "test-other-flight"])
+def test_seeds_and_distillation_are_of_the_rows(text, split):
+    lines = {(line[0], line[1]): line for line in lines_of(text, "Whether distillation")}
+    for name, budget in (("distillation", "600 steps"), ("seeds", "20 min a network")):
+        found = clean_by_seed(name, split)
+        apart = np.array([found["s3rnet-student", seed] - found["s3rnet-student@recipe=alone", seed] for seed in (0, 1, 2)])
+        _, _, by_seed, mean, p = (cell.replace("−", "-") for cell in lines[f"{split}, clean", budget])
+        assert [float(value) for value in by_seed.split(", ")] == pytest.approx(apart, abs=0.006)
+        assert [float(value) for value in mean.split(" ± ")] == pytest.approx([apart.mean(), apart.std(ddof=1)], abs=0.006)
+        assert float(p) == pytest.approx(stats.ttest_1samp(apart, 0).pvalue, rel=0.06)
+    seeds = {line[0].strip("`"): line for line in lines_of(text, "What a seed changes") if line[1] == split}
+    for method in {method for method, _ in found}:
+        own = [found[method, seed] for seed in (0, 1, 2)]
+        assert [float(value) for value in seeds[method][2].split(", ")] == pytest.approx(own, abs=0.006)
+        assert float(seeds[method][4]) == pytest.approx(np.std(own, ddof=1), abs=0.006)
 
 
 def test_trainings_are_those_of_the_rows(text):

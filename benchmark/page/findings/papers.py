@@ -126,20 +126,25 @@ def ideas(held: Held) -> Part:
 
 
 def distillation(held: Held) -> Part:
-    """Whether the student gains by its teacher: seeds as pairs."""
-    lines: Table = [["student with its teacher, less alone", "by seed", "mean", "p"]]
-    for name, section in held("distillation").splits.items():
-        for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
-            apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
-            if len(apart) > 1:
-                lines.append([f"{name}, {words}", ", ".join(map(signed, apart)), *_tested(apart)])
+    """Whether the student gains by its teacher, under equal steps and under equal minutes a network: seeds as pairs."""
+    steps, minutes = study("distillation").training["steps"], study("seeds").training["minutes"]
+    lines: Table = [["student with its teacher, less alone", "budget", "by seed", "mean", "p"]]
+    for label, budget in (("distillation", f"{steps} steps"), ("seeds", f"{minutes:g} min a network")):
+        for name, section in held(label).splits.items():
+            for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
+                apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
+                if len(apart) > 1:
+                    lines.append([f"{name}, {words}", budget, ", ".join(map(signed, apart)), *_tested(apart)])
     if len(lines) == 1:
         return Part("Whether distillation adds to the student")
+    clean = [f"{where.removesuffix(', clean')}, {budget}: {mean} dB (p {p})" for where, budget, _, mean, p in lines[1:]
+             if where.endswith("clean")]
     return Part(
         "Whether distillation adds to the student",
-        f"{'; '.join(f'{where}: {mean} dB (p {p})' for where, _, mean, p in lines[1:])}.",
-        (f"After {study('distillation').training['steps']} steps, over seeds as pairs, as above "
-         "([study distillation](distillation/index.html)):",
+        f"Clean, {'; '.join(clean)}.",
+        ("PSNR in dB, seeds as pairs, as above. Steps ([study distillation](distillation/index.html)): reduced networks, as "
+         f"many steps with the teacher as alone. Minutes ([study seeds](seeds/index.html)): the published student, {minutes:g} "
+         f"of one core alone, {2 * minutes:g} with its teacher, which takes most of them: alone it makes more steps.",
          markdown(lines)))
 
 

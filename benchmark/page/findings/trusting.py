@@ -104,13 +104,13 @@ def seeds(held: Held) -> Part:
     if len(lines) == 1:
         return Part("What a seed changes")
     apart = [signed(psnr(section, "s3rnet-subspace@train=and-procedural") - psnr(section, "subspace-ridge"))
-             for section in held("aviris-short").splits.values()]
+             for section in held("aviris").splits.values()]
     return Part(
         "What a seed changes",
         f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())}: "
         "smaller differences between networks of one seed say nothing.",
         (markdown(lines),
-         "Clean images, the budget of study aviris-short ([study seeds](seeds/index.html)). `s3rnet-subspace` corrects what "
+         "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). `s3rnet-subspace` corrects what "
          f"`subspace-ridge` finds, by {' / '.join(apart)} dB at this budget."))
 
 
