@@ -55,7 +55,7 @@ def stands(jobs: Sequence[Job], root: Path) -> list[Stand]:
     """Each job once, in the order of the plan."""
     cells = {job.key: job for job in reversed(jobs)}
     there = {key: store.held(root, job) for key, job in cells.items()}
-    took = _guess({job: _seconds(there[key].words) for key, job in cells.items() if there[key].measured})
+    took = _guess({job: there[key].seconds for key, job in cells.items() if there[key].measured})
     found = []
     for job in (job for job in jobs if cells[job.key] is job):
         held = there[job.key]
@@ -125,13 +125,6 @@ def _chain(known: Sequence[Stand]) -> tuple[str, float]:
     chains = [(stand.seconds + after.get(stand.job.key, 0.0), stand.job.label) for stand in known]
     seconds, label = max(chains, default=(0.0, ""))
     return label, seconds
-
-
-def _seconds(words: Mapping[str, Any]) -> float:
-    """What a job took by its record; NaN where it does not say."""
-    provenance = words.get("provenance", {})
-    seconds = provenance.get("seconds") if isinstance(provenance, Mapping) else None
-    return float(seconds) if isinstance(seconds, (int, float)) else math.nan
 
 
 def _guess(took: Mapping[Job, float]) -> Callable[[Job], float]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 import shutil
@@ -73,6 +74,13 @@ class Held:
     def measured(self) -> bool:
         """It has rows."""
         return self.state in ("done", "stale")
+
+    @property
+    def seconds(self) -> float:
+        """What it took by its record; NaN where that does not say."""
+        provenance = self.words.get("provenance", {})
+        seconds = provenance.get("seconds") if isinstance(provenance, Mapping) else None
+        return float(seconds) if isinstance(seconds, (int, float)) else math.nan
 
 
 def folder(root: Path, job: Job) -> Path:

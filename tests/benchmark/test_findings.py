@@ -17,6 +17,7 @@ from benchmark.store import folder
 from benchmark.studies import study
 
 ROOT = Path(__file__).parents[2]
+NET = "subspace-net@train=and-procedural"
 
 
 @pytest.fixture
@@ -29,6 +30,24 @@ def lines_of(text, heading):
     part = re.split(rf"\n## \d+\. {heading}", text)[1].partition("\n## ")[0]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines()
             if line.startswith("|") and "---" not in line]
+
+
+def psnr_of_rows(name):
+    """Mean PSNR of the rows of a study by method, split, scenario, MSI bands and seed."""
+    found = {}
+    for job in plan(study(name), "cpu"):
+        path = folder(ROOT / "results", job) / "rows.csv"
+        if job.kind == "score" and path.exists():
+            at = job.method, job.split, f"{job.scenario.noise_target} {job.scenario.snr_db:g}" \
+                if job.scenario.name == "noise" else job.scenario.name, job.msi_bands, job.seed
+            found[at] = rows.read(path)["psnr_db"].mean()
+    return found
+
+
+def clean_by_seed(name, split):
+    """Of these, clean images of one split, by method and seed."""
+    return {(method, seed): psnr for (method, of, scenario, _, seed), psnr in psnr_of_rows(name).items()
+            if (of, scenario) == (split, "clean")}
 
 
 def test_the_committed_text_is_what_the_rows_give(text):
@@ -44,12 +63,7 @@ def test_the_table_of_the_readme_is_what_the_rows_give():
 
 
 def test_means_are_those_of_the_rows(text):
-    held = study("aviris")
-    found = {}
-    for job in plan(held, "cpu"):
-        path = folder(ROOT / "results", job) / "rows.csv"
-        if job.kind == "score" and job.scenario.name == "clean" and path.exists():
-            found[job.method, job.split] = rows.read(path)["psnr_db"].mean()
+    found = {at[:2]: psnr for at, psnr in psnr_of_rows("aviris").items() if at[2] == "clean"}
     leaders = lines_of(text, "Who leads")
     assert leaders[0][2] == "same flight" and len(leaders) > 6
     for method, _, same, other, *_ in leaders[1:]:
@@ -120,16 +134,6 @@ def test_ideas_are_paired_by_seed(text):
     assert ("recipe=kd-0.5", "s3rnet-teacher") not in lines  # the teacher's training has no such term
 
 
-def clean_by_seed(name, split):
-    """Mean PSNR of clean images by method and seed, of the rows of a study."""
-    found = {}
-    for job in plan(study(name), "cpu"):
-        path = folder(ROOT / "results", job) / "rows.csv"
-        if job.kind == "score" and job.scenario.name == "clean" and job.split == split and path.exists():
-            found[job.method, job.seed] = rows.read(path)["psnr_db"].mean()
-    return found
-
-
 @pytest.mark.parametrize("split", ["test-same-flight", "test-other-flight"])
 def test_seeds_and_distillation_are_of_the_rows(text, split):
     lines = {(line[0], line[1]): line for line in lines_of(text, "Whether distillation")}
@@ -164,12 +168,8 @@ def test_trainings_are_those_of_the_rows(text):
 
 
 def test_more_minutes_stand_beside_four(text):
-    found = {}
-    for name in ("aviris", "aviris-short"):
-        for job in plan(study(name), "cpu"):
-            path = folder(ROOT / "results", job) / "rows.csv"
-            if job.kind == "score" and job.scenario.name == "clean" and path.exists():
-                found[job.method, job.split, name] = rows.read(path)["psnr_db"].mean()
+    found = {(*at[:2], name): psnr for name in ("aviris", "aviris-short") for at, psnr in psnr_of_rows(name).items()
+             if at[2] == "clean"}
     lines = lines_of(text, "What more minutes")
     for method, *values in lines[1:]:
         cells = []
@@ -205,12 +205,8 @@ def test_claims_are_counted_once(text):
 def test_six_bands_stand_beside_four(text):
     lines = lines_of(text, "Six MSI bands")
     assert lines[0][2:] == ["same flight, 6 bands", "same flight, 4 bands", "other flights, 6 bands", "other flights, 4 bands"]
-    found = {}
-    for name in ("six-bands", "aviris-short"):
-        for job in plan(study(name), "cpu"):
-            path = folder(ROOT / "results", job) / "rows.csv"
-            if job.kind == "score" and job.scenario.name == "clean" and path.exists():
-                found[job.method, job.split, job.msi_bands] = rows.read(path)["psnr_db"].mean()
+    found = {(*at[:2], at[3]): psnr for name in ("six-bands", "aviris-short") for at, psnr in psnr_of_rows(name).items()
+             if at[2] == "clean"}
     for method, _, *values in lines[1:]:
         cells = [found[method.strip("`"), split, bands] for split in (parts.SAME, parts.OTHER) for bands in (6, 4)]
         assert [float(value) for value in values] == pytest.approx(cells, abs=0.006)
@@ -226,3 +222,53 @@ def test_the_gains_that_the_readme_tells_are_those_of_the_findings(text):
     found = [len(lines), median[2], *(lines[name][2] for name in ("s3rnet-teacher", "fusformer", "mimo-sst")), median[5]]
     assert [float(value) for value in told.groups()] == pytest.approx(found, abs=0.06)
     assert "above gsa on other flights are 1 of them" in text and next(iter(lines)).startswith("s3rnet-subspace")  # as it says
+
+
+def test_what_the_readme_tells_of_other_studies_is_of_their_rows():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    same, other = parts.SAME, parts.OTHER
+
+    def told(pattern):
+        return [float(value) for value in re.search(pattern, readme).groups()]
+
+    unseen = psnr_of_rows("unseen-flights")
+    corrected = {at[2]: np.mean([unseen[NET, other, at[2], 4, seed] for seed in study("unseen-flights").seeds]) - psnr
+                 for at, psnr in unseen.items() if at[:2] == ("subspace-ridge", other) and at[3] == 4}
+    gains = [gain for scenario, gain in corrected.items() if scenario.startswith("lr_hsi")]
+    assert "a tenth of a dB](reports/unseen-flights/index.html) with noise on the LR-HSI" in readme
+    assert len(gains) == 5 and np.mean(gains) == pytest.approx(0.1, abs=0.05)
+    assert told(r"and ([\d.]+) dB where the images are a pixel apart") == pytest.approx([corrected["shift-1"]], abs=0.06)
+
+    hour = psnr_of_rows("hour")
+    pair = [name for name in study("hour").methods if name in ("s3rnet-teacher", "s3rnet-student")]
+    for pattern, split, base in ((r"leads GSA by ([\d.]+) to ([\d.]+) dB there", same, "gsa"),
+                                 (r"falls ([\d.]+) to ([\d.]+) dB below bicubic on others", other, "bicubic")):
+        apart = [abs(hour[name, split, "clean", bands, 0] - hour[base, split, "clean", bands, 0])
+                 for name in pair for bands in study("hour").msi_bands]
+        assert told(pattern) == pytest.approx([min(apart), max(apart)], abs=0.5)
+
+    (split,) = study("leak").splits
+    leak = clean_by_seed("leak", split)
+    gains = [leak["s3rnet-student@train=overlapping", seed] - leak["s3rnet-student@train=flight", seed] for seed in (0, 1, 2)]
+    found = [np.mean(gains), stats.ttest_1samp(gains, 0).pvalue]
+    pattern = r"gains \[([\d.]+) dB\]\(reports/leak/index.html\).*?\(three seeds, p ([\d.]+)\)"
+    assert told(pattern) == pytest.approx(found, abs=0.06)
+
+    defects = psnr_of_rows("degradations")
+    lost = {method: np.mean([defects[method, other, "clean", 4, 0] - defects[method, other, defect, 4, 0] for defect in
+                             ("stripes-0.02", "stripes-0.05", "dead-lines-0.02", "dead-pixels-0.02")])
+            for method in ("subspace-ridge", "hysure")}
+    assert "[ten dB and more](reports/degradations/index.html), and HySure much less" in readme
+    assert lost["subspace-ridge"] > 10 and lost["hysure"] < lost["subspace-ridge"] / 2
+
+
+def test_what_the_readme_tells_of_methods_without_training_is_of_their_rows():
+    told = " ".join((ROOT / "README.md").read_text().partition("**Without training data**")[2].split())
+    found = psnr_of_rows("classical") | psnr_of_rows("unsupervised")
+    for method, pattern in (("hysure", "HySure {} dB and NSSR"), ("nssr", "NSSR {} dB where PSF and SRF"),
+                            ("subspace-ridge", "our own subspace ridge {} dB in"), ("u2mdn", "told the SRF alone, {} dB in"),
+                            ("hysure-blind", "HySure told nothing {} dB"), ("sfim-hs", "SFIM-HS {} dB in"),
+                            ("bicubic", "Bicubic: {} dB")):
+        values = re.search(pattern.replace("{}", r"([\d.]+) / ([\d.]+)"), told).groups()
+        assert [float(value) for value in values] == pytest.approx(
+            [found[method, split, "clean", 4, 0] for split in (parts.SAME, parts.OTHER)], abs=0.06), method

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
+from benchmark import store
 from benchmark.page.cells import decibels
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
@@ -38,10 +39,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Studied:
-    """The sections of a study as it is: of all its rows, and by split."""
+    """The sections of a study as it is: of all its rows, and by split; and what its jobs took.
+
+    Args:
+        hours: by kind, ``train`` (trials of learning rates included) and ``score``; costs are of a device, and not counted.
+    """
 
     whole: Section
     splits: dict[str, Section]
+    hours: dict[str, float]
 
 
 Held = Callable[[str], Studied]
@@ -53,7 +59,9 @@ def held_in(name: str, results: Path) -> Studied:
     jobs = plan(chosen, "cpu")
     rows = rows_of(chosen, jobs, results)
     whole, parts = sections(facts_of(chosen, jobs, results, rows), rows)
-    return Studied(whole, {each.split.name: each for each in parts if each.split})
+    took = {kind: float(np.nansum([store.held(results, job).seconds for job in jobs if job.kind == kind])) / 3600
+            for kind in ("train", "score")}
+    return Studied(whole, {each.split.name: each for each in parts if each.split}, took)
 
 
 def value(section: Section, method: str, scenario: Scenario, column: str) -> float:
