@@ -1,7 +1,7 @@
 """The axes along which the scenarios of a study vary: noise of one target, misregistration, a wrong sensor model, or any other.
 
-Every axis has a table and a curve (:mod:`benchmark.page.tables`, :mod:`benchmark.page.plots`); one of a name that is not known
-here has them as well.
+Every axis has a table, and a curve where it has two amounts (:mod:`benchmark.page.tables`, :mod:`benchmark.page.plots`); one of
+a name that is not known here has them as well.
 """
 
 from __future__ import annotations

@@ -173,8 +173,12 @@ def curves(section: Section, names: Sequence[str] | None = None, msi_bands: int 
 
 
 def other_curves(section: Section) -> list[Plot]:
-    """As :func:`curves`, of all that Figures 6 to 9 do not show; of more than :data:`MANY` axes PSNR alone."""
-    others = [name for name in axes_of(section.facts.scenarios) if name not in ("noise-lr-hsi", "noise-both")]
+    """As :func:`curves`, of all that Figures 6 to 9 do not show; of more than :data:`MANY` axes PSNR alone.
+
+    An axis of one amount has no line to draw: its table says it, and the figure of all defects.
+    """
+    others = [name for name, axis in axes_of(section.facts.scenarios).items()
+              if name not in ("noise-lr-hsi", "noise-both") and sum(not level.apart for level in axis.levels) > 1]
     made = curves(section, others, metrics=("psnr_db",) if len(others) > MANY else ("psnr_db", "sam_deg"))
     for msi_bands in section.facts.msi_bands:
         made += curves(section, ("noise-lr-hsi", "noise-both"), msi_bands) if msi_bands not in (4, 6) else []

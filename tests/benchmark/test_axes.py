@@ -48,10 +48,16 @@ def test_unknown_scenarios_have_a_table_with_the_change_from_clean_and_a_curve()
 
 
 def test_of_many_axes_the_angle_is_left_to_the_tables():
-    scenarios = (CLEAN, *(Scenario(f"{name}-1") for name in "abcdefghi"))
+    scenarios = (CLEAN, *(Scenario(f"{name}-{amount}") for name in "abcdefghi" for amount in (1, 2)))
     held = section([row("gsa", 30.0)], scenarios=scenarios)
     assert {plot.name.split("-")[-2] for plot in plots.other_curves(held)} == {"psnr"}
-    assert len(plots.other_curves(section([row("gsa", 30.0)], scenarios=scenarios[:-1]))) == 16
+    assert len(plots.other_curves(section([row("gsa", 30.0)], scenarios=scenarios[:-2]))) == 16
+
+
+def test_an_axis_of_one_amount_has_a_table_and_no_curve():
+    held = section([row("gsa", 30.0)], scenarios=(CLEAN, *(Scenario(name) for name in ("a-1", "b-1", "b-2", "other-lr-hsi"))))
+    assert [plot.name for plot in plots.other_curves(held)] == ["made-test-b-psnr-msi4", "made-test-b-sam-msi4"]
+    assert {f"made-test-{name}" for name in ("a", "b", "other-lr-hsi")} < {table.name for table in tables.scenarios(held)}
 
 
 def test_misregistration_begins_with_the_clean_scenes():
