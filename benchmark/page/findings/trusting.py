@@ -110,8 +110,10 @@ def seeds(held: Held) -> Part:
         f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())}: "
         "smaller differences between networks of one seed say nothing.",
         (markdown(lines),
-         "Clean images, the budget of study aviris ([study seeds](seeds/index.html)). `s3rnet-subspace` corrects what "
-         f"`subspace-ridge` finds, by {' / '.join(apart)} dB at this budget."))
+         "Clean images, the minutes of study aviris, of `s3rnet-subspace` those of study aviris-short "
+         f"([study seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes of one seed it corrects what "
+         f"`subspace-ridge` finds by {' / '.join(apart)} dB."))
+
 
 
 def kept(held: Held) -> Part:
