@@ -110,8 +110,8 @@ def seeds(held: Held) -> Part:
         f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())}: "
         "smaller differences between networks of one seed say nothing.",
         (markdown(lines),
-         "Clean images, the minutes of study aviris, of `s3rnet-subspace` those of study aviris-short "
-         f"([study seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes of one seed it corrects what "
+         "Clean images, the minutes of study aviris, of `s3rnet-subspace` those of study aviris-short ([study "
+         f"seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes, of one seed, it corrects what "
          f"`subspace-ridge` finds by {' / '.join(apart)} dB."))
 
 
