@@ -250,9 +250,23 @@ def test_what_the_readme_tells_of_other_studies_is_of_their_rows():
     (split,) = study("leak").splits
     leak = clean_by_seed("leak", split)
     gains = [leak["s3rnet-student@train=overlapping", seed] - leak["s3rnet-student@train=flight", seed] for seed in (0, 1, 2)]
-    found = [np.mean(gains), stats.ttest_1samp(gains, 0).pvalue]
-    pattern = r"gains \[([\d.]+) dB\]\(reports/leak/index.html\).*?\(three seeds, p ([\d.]+)\)"
-    assert told(pattern) == pytest.approx(found, abs=0.06)
+    worth, p = told(r"gains \[([\d.]+) dB\]\(reports/leak/index.html\).*?\(three seeds, p ([\d.]+)\)")
+    assert worth == pytest.approx(np.mean(gains), abs=0.06)
+    assert p == pytest.approx(stats.ttest_1samp(gains, 0).pvalue, abs=0.006)
+
+    gains = {}
+    for name in ("distillation", "seeds"):
+        for split in (same, other):
+            found = clean_by_seed(name, split)
+            apart = [found["s3rnet-student", seed] - found["s3rnet-student@recipe=alone", seed] for seed in (0, 1, 2)]
+            gains[name, split] = np.mean(apart), stats.ttest_1samp(apart, 0).pvalue
+    worth, p = told(r"gives its student ([\d.]+) dB on the same flight after 600 steps \(p ([\d.]+)\), .* and nothing on other")
+    assert worth == pytest.approx(gains["distillation", same][0], abs=0.06) and gains["distillation", other][1] > 0.5
+    assert p == pytest.approx(gains["distillation", same][1], abs=0.006)
+    pattern = r"ends \[([\d.]+) dB\]\(reports/seeds/index.html\) higher on the same flight and ([\d.]+) on others"
+    assert told(pattern) == pytest.approx([-gains["seeds", split][0] for split in (same, other)], abs=0.06)
+    p, = told(r"on others \(p ([\d.]+)\)")  # one for both
+    assert [gains["seeds", split][1] for split in (same, other)] == pytest.approx([p, p], abs=0.006)
 
     defects = psnr_of_rows("degradations")
     lost = {method: np.mean([defects[method, other, "clean", 4, 0] - defects[method, other, defect, 4, 0] for defect in
