@@ -65,9 +65,11 @@ def _figures(curves: pd.DataFrame) -> list[list[str]]:
 
 def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi_bands: int,
               quantities: Mapping[str, str]) -> Plot:
-    """Stacked panels, one a quantity, over epochs; one line a method, the mean over its seeds."""
+    """Stacked panels, one a quantity, over epochs; one line a method, the mean over its seeds while all of them last."""
     final = last_values(curves, "val_psnr_db")
-    curves = curves[curves["quantity"].isin(list(quantities))]
+    asked = curves[curves["quantity"].isin(list(quantities))]
+    end = asked.groupby(["quantity", "method", "seed"])["epoch"].transform("max")
+    curves = asked[asked["epoch"] <= end.groupby([asked["quantity"], asked["method"]]).transform("min")]
     drawn = [method for method in section.facts.methods if (curves["method"] == method).any()]
     chosen = coloured(drawn, final)
     look = styles(section.facts.methods) | {method: GREY for method in drawn if method not in chosen}
@@ -97,7 +99,8 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     counted = ", ".join(f"{method} {n}" for method, n in runs.items())
     seeds = ", ".join(str(seed) for seed in sorted(set(curves["seed"])))
     band = ", mean over the seeds with a band of their standard deviation" if runs.max() > 1 else ""
-    notes = [thinned(drawn, chosen, "of the last validation"), f"Runs: {counted}; seeds {seeds}.", *_stale(curves)]
+    notes = [thinned(drawn, chosen, "of the last validation"), f"Runs: {counted}; seeds {seeds}.",
+             "Each line ends where the first of its seeds does." if len(curves) < len(asked) else "", *_stale(curves)]
     conditions = [f"{protocol_words(section.facts).capitalize()}; devices: {', '.join(section.facts.devices) or 'unknown'}.",
                   *said(section.facts)]
     alt = "; ".join(f"{label}: {last_words(last_values(curves, quantity))}" for quantity, label in quantities.items())
