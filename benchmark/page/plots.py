@@ -42,7 +42,7 @@ ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour whe
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
 MANY = 8  # axes, of which a page is too long
-FENCE = 1.5  # ranges of the quartiles beyond the worse one: Tukey's fence
+FENCES = (1.5, 3.0)  # ranges of the quartiles beyond the worse one: Tukey's inner and outer fence
 KINDS = ("png", "pdf")  # of the files of a figure
 EDGE = {"markeredgewidth": 0.75, "markeredgecolor": "w"}  # as seaborn draws lines
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
@@ -134,7 +134,8 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, .
 def far_off(quality: Mapping[str, float], better: str = "up") -> dict[str, float]:
     """Methods so much worse than the others that these would be pressed together in a figure that shows all.
 
-    Those beyond Tukey's fence, the worst first; none where they are more than a tenth, and none of :data:`ALWAYS`.
+    Those beyond Tukey's inner fence, the worst first; where they are more than a tenth, those beyond the outer one; where these
+    are, none. And none of :data:`ALWAYS`.
 
     Args:
         quality: of each method, its best where it has several; finite.
@@ -142,9 +143,13 @@ def far_off(quality: Mapping[str, float], better: str = "up") -> dict[str, float
     """
     sign = -1 if better == "down" else 1
     low, high = np.percentile([sign * value for value in quality.values()], (25, 75)) if quality else (0.0, 0.0)
-    far = {method: value for method, value in sorted(quality.items(), key=lambda item: sign * item[1])
-           if sign * value < low - FENCE * (high - low) and method not in ALWAYS}
-    return far if len(far) <= len(quality) / 10 else {}
+    worst_first = sorted(quality.items(), key=lambda item: sign * item[1])
+    for fence in FENCES:
+        far = {method: value for method, value in worst_first
+               if sign * value < low - fence * (high - low) and method not in ALWAYS}
+        if len(far) <= len(quality) / 10:
+            return far
+    return {}
 
 
 def far_words(far: Mapping[str, float], decimals: int) -> str:

@@ -199,9 +199,10 @@ def _beside(place: tuple[float, float]) -> dict[str, Any]:
 
 
 def _log_axis(axes: Axes, values: Sequence[float]) -> None:
-    """A log axis whose labels are numbers, and not too many where the values are close."""
+    """A log axis whose labels are numbers, and not too many where the values are close or far apart."""
+    spread = max(values) / min(values)
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if max(values) > 5 * min(values) else MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5) if spread <= 5 else LogLocator(subs=(1, 2, 5) if spread < 100 else (1,)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -143,6 +143,8 @@ def test_a_tenth_at_most_is_far_off_and_no_baseline():
     assert plots.far_off(usual) == plots.far_off({}) == {} and plots.far_off({"one": 3.0}) == {}
     assert list(plots.far_off(usual | {"bad": -5.0, "worse": -30.0})) == ["worse", "bad"]
     assert plots.far_off(usual | {f"bad{i}": -5.0 for i in range(4)}) == {}
+    some = usual | {f"bad{i}": 12.0 for i in range(4)}  # beyond the inner fence, and too many
+    assert plots.far_off(some) == {} and list(plots.far_off(some | {"worst": -40.0})) == ["worst"]
     assert plots.far_off(usual | {"s3rnet-student": -5.0, "gsa": -9.0}) == {}
     assert list(plots.far_off({name: -value for name, value in usual.items()} | {"bad": 5.0}, "down")) == ["bad"]
     assert plots.far_off(usual | {"good": 90.0}) == {}

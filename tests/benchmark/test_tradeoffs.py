@@ -40,6 +40,18 @@ def test_figure_10_draws_time_psnr_and_memory():
     assert tradeoffs.figure_10(section(rows)) == []
 
 
+@pytest.mark.parametrize(("slowest", "least"), [(0.3, 3), (9.0, 4), (99.0, 3), (5000.0, 4)])
+def test_numbers_along_the_time_do_not_touch(slowest, least):
+    times = {"a": 0.1, "b": slowest}
+    (plot,) = tradeoffs.figure_10(section([row(method, 25.0) for method in times],
+                                          [cost(method, seconds_median=seconds) for method, seconds in times.items()]))
+    (axes,) = plot.figure.axes
+    plot.figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels() if label.get_text()]
+    shown = sorted((box.x0, box.x1) for box in boxes if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1)
+    assert len(shown) >= least and all(end < begin for (_, end), (begin, _) in itertools.pairwise(shown))
+
+
 @pytest.mark.parametrize(("levels", "shown", "heaviest"), [((35.0, 25.0, 15.0), ("clean", "35 dB", "15 dB"), "15 dB"),
                                                            ((45.0, 25.0), ("clean", "25 dB"), "25 dB")])
 def test_figure_complexity_joins_the_levels_and_says_which_is_heaviest(levels, shown, heaviest):
