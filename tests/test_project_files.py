@@ -1,10 +1,14 @@
-"""NOTICE, CITATION.cff and CONTRIBUTING.md say what the project holds."""
+"""README, NOTICE, CITATION.cff and CONTRIBUTING.md say what the project holds."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+
+import run_benchmark
+from benchmark.arguments import arguments
 
 ROOT = Path(__file__).parents[1]
 RELEASE = re.compile(r"([\w-]+/[\w-]+)\s*@\s*([0-9a-f]{7,40})\b")
@@ -43,3 +47,14 @@ def test_contributing_names_places_that_exist():
     places = set(re.findall(r"`((?:methods|datasets|benchmark|tests)/[\w/.]+)`", text)) - {"methods/x.py", "datasets/x.py"}
     assert len(places) > 12
     assert not [place for place in places if not (ROOT / place).exists()]
+
+
+def test_readme_sets_up_and_shows_every_command():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines = [line.partition("#")[0].strip() for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+             for line in block.replace("\\\n", " ").splitlines()]
+    assert {"make bench", "make test"} <= set(lines)
+    shown = [arguments("").parse_args(shlex.split(line.partition("run_benchmark.py ")[2])).command for line in lines
+             if "python run_benchmark.py " in line]
+    commands = re.findall(r"^python run_benchmark.py (\S+)", run_benchmark.__doc__, re.MULTILINE)
+    assert len(shown) > 30 and {command for command in commands if f"`{command}" not in text} <= set(shown)

@@ -127,6 +127,15 @@ def test_stages_share_the_budget_and_keep_the_ratio_of_their_rates(monkeypatch):
         changed(training={"steps": 1}).stages_of("psdnet")
 
 
+def test_what_is_excepted_for_a_variant_comes_on_top_of_its_method():
+    alone = "s3rnet-student@recipe=alone"
+    held = changed(training={"minutes": 1.0},
+                   exceptions={"s3rnet-student": {"minutes": 4.0, "batch": 2}, alone: {"minutes": 2.0}})
+    found = {label: (held.stages_of(label)[0].minutes, held.stages_of(label)[0].batch) for label in ("s3rnet-student", alone)}
+    assert found == {"s3rnet-student": (4.0, 2), alone: (2.0, 2)}
+    assert held.stages_of("u2net")[0].minutes == 1.0
+
+
 @pytest.mark.parametrize("training", [{"steps": 0}, {"steps": -1}, {"minutes": 0.0}, {"minutes": float("nan")}, {"lr": 0.0},
                                       {"lr": float("inf")}, {"batch": 0}, {"crop": -4}, {"log_every": 0}])
 def test_a_budget_that_trains_nothing_is_refused(training):

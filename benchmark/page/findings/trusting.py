@@ -115,7 +115,6 @@ def seeds(held: Held) -> Part:
          f"`subspace-ridge` finds by {' / '.join(apart)} dB."))
 
 
-
 def kept(held: Held) -> Part:
     """What choosing parameters on the test images is worth, and which learning rates were taken."""
     splits = held("aviris-short").splits
