@@ -15,7 +15,7 @@ from benchmark import store
 from benchmark.page.cells import decibels
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Section, sections
-from benchmark.plan import plan
+from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, Scenario
 from benchmark.studies import study
 from methods import card
@@ -39,15 +39,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Studied:
-    """The sections of a study as it is: of all its rows, and by split; and what its jobs took.
-
-    Args:
-        hours: by kind, ``train`` (trials of learning rates included) and ``score``; costs are of a device, and not counted.
-    """
+    """The sections of a study as it is: of all its rows, and by split; and its jobs in the results folder."""
 
     whole: Section
     splits: dict[str, Section]
-    hours: dict[str, float]
+    jobs: Sequence[Job]
+    results: Path
+
+    def hours(self, kind: str) -> float:
+        """What its jobs of a kind took: ``train``, trials of learning rates included, or ``score``."""
+        return float(np.nansum([store.held(self.results, job).seconds for job in self.jobs if job.kind == kind])) / 3600
 
 
 Held = Callable[[str], Studied]
@@ -59,9 +60,7 @@ def held_in(name: str, results: Path) -> Studied:
     jobs = plan(chosen, "cpu")
     rows = rows_of(chosen, jobs, results)
     whole, parts = sections(facts_of(chosen, jobs, results, rows), rows)
-    took = {kind: float(np.nansum([store.held(results, job).seconds for job in jobs if job.kind == kind])) / 3600
-            for kind in ("train", "score")}
-    return Studied(whole, {each.split.name: each for each in parts if each.split}, took)
+    return Studied(whole, {each.split.name: each for each in parts if each.split}, jobs, results)
 
 
 def value(section: Section, method: str, scenario: Scenario, column: str) -> float:

@@ -155,7 +155,7 @@ def trainings(held: Held) -> Part:
     if len(lines) == 1:
         return Part("What was trained for how long")
     steps_made = sorted(int(line[1]) for line in lines[1:])
-    trained, scored = (held("aviris").hours[kind] for kind in ("train", "score"))
+    trained, scored = (held("aviris").hours(kind) for kind in ("train", "score"))
     return Part(
         "What was trained for how long",
         f"{len(lines) - 1} trainings, {spent:.1f} hours of one core, of {steps_made[0]:,} to {steps_made[-1]:,} steps; "
