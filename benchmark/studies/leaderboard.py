@@ -7,7 +7,7 @@ from typing import Any
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, OTHER_LR_HSI
 from benchmark.studies.registry import register
-from benchmark.studies.shared import EVERY, FEW, FEWER_MINUTES, MINUTES, PAIR, PER_IMAGE, under_equal
+from benchmark.studies.shared import ALONE, EVERY, FEW, FEWER_MINUTES, MINUTES, PAIR, PER_IMAGE, under_equal
 from methods import available, card
 
 OURS = "this benchmark"  # how a card's paper begins where a method is of this suite
@@ -17,7 +17,6 @@ PUBLISHED = tuple(name for name in available("supervised") if not card(name).ora
 TOO_DEAR = ("dhif-net", "fusion-mamba", "hyfusion", "hyfusion-published", "qrcode", "s3rnet-igarss", "s3rnet-student-large",
             "s3rnet-teacher-large", "sspsr")
 TRAINED = tuple(name for name in PUBLISHED if name not in TOO_DEAR)
-ALONE = "s3rnet-student@recipe=alone"
 FOLDED = ("mimo-sst", *PAIR)  # networks that are trained once a fold: the best of study aviris-short, and S3RNet's
 
 # Scored in fewer scenarios. s3rnet-subspace: its training scenes are smaller than those tested, none can stand in for another.

@@ -20,6 +20,7 @@ EVERY = (CLEAN, *(noise(target, snr_db) for target in ("lr_hsi", "both") for snr
 FEW = (CLEAN, noise("lr_hsi", 35), noise("lr_hsi", 25))
 
 PAIR = ("s3rnet-teacher", "s3rnet-student")  # two of one training
+ALONE = "s3rnet-student@recipe=alone"
 REDUCED: dict[str, Any] = {"s3rnet-teacher": {"width": 16, "depths": (2, 2, 1, 1)}, "s3rnet-student": {"width": 16}}
 # Optimised for each image, in minutes; ARGS-Diff learns 30,000 steps an image, days on a CPU.
 PER_IMAGE = tuple(name for name in available("unsupervised") if name != "args-diff")
