@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from benchmark.page.index import write_index
 from benchmark.page.realism import conditions_of as realism_conditions
 from benchmark.page.realism import outside, sets_of
 from benchmark.page.render import render, render_apart, render_only
-from benchmark.page.section import Facts, Rows, Split
+from benchmark.page.section import CONSTANT, Facts, Rows, Split
 from benchmark.page.speed import conditions_of
 from benchmark.plan import Job, PlanError, Study
 from benchmark.published import figures
@@ -29,8 +30,10 @@ from methods.registry import Recipe, near, told
 
 SPLIT_WORDS = {
     ("aviris", "test-same-flight"): "Another scene of a flight that was trained on, without a shared pixel.",
-    ("aviris", "test-other-flight"): "Scenes of flights that no method was trained on.",
+    ("aviris", "test-other-flight"): "Scenes of flights that no method was trained on: two of flight B, in radiance as those "
+                                     "trained on, and jasper_ridge, in reflectance: another range of values as well.",
 }
+UNMOVED_DB, SEVERE_DB = 0.01, 25.0  # an output that moves less under noise of so low an SNR on both images hangs on neither
 
 
 def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) -> Path:
@@ -162,8 +165,10 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
     held = {job.key: store.held(results, job) for job in jobs}
     trained = asked(measurements.read(results, jobs, "train"), jobs)
     budgets = budgets_of(study)
-    unranked = unranked_words(study)
-    kinds = {method: kind for method in study.methods if (kind := kind_of(study, method, len(amounts_of(study)) > 1))}
+    constant = constant_outputs(rows.scores)
+    unranked = unranked_words(study, constant)
+    kinds = {method: kind for method in study.methods
+             if method not in constant and (kind := kind_of(study, method, len(amounts_of(study)) > 1))}
     # Not of costs: the plan names those of the device that renders, and a page must not depend on it.
     words = [held[job.key].words for job in jobs if job.kind != "cost" and held[job.key].measured]
     told_of = [each["provenance"] for each in words if isinstance(each.get("provenance"), dict)]
@@ -186,7 +191,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
                     ("Versions", versions(told_of))),
         cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
         arguments={method: study.arguments_of(method) for method in study.methods},
-        marks={method: mark for method in study.methods if (mark := mark_of(study, method))},
+        marks={method: mark for method in study.methods if (mark := mark_of(study, method, method in constant))},
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
         author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}
         if study.dataset == "csakd-tiles" and study.dataset_options.get("lists", "authors") == "authors" else {},
@@ -335,22 +340,45 @@ def kind_of(study: Study, method: str, unequal: bool) -> str:
     return told(method, study.arguments_of(method))
 
 
-def unranked_words(study: Study) -> tuple[str, ...]:
+def constant_outputs(scores: pd.DataFrame) -> tuple[str, ...]:
+    """Methods whose PSNR is the same with severe noise on both images as without, on every image scored.
+
+    A training that ended in a constant looks robust otherwise.
+    """
+    if not len(scores):
+        return ()
+    severe = (scores["noise_target"] == "both") & (scores["snr_db"] <= SEVERE_DB)
+    good = scores[(scores["status"] == "ok") & (severe | (scores["scenario"] == "clean"))]
+    levels = good.groupby(
+        ["method", "split", "image", "msi_bands", "seed"])["psnr_db"].agg(["min", "max", "count"])
+    moved = (levels["max"] - levels["min"] >= UNMOVED_DB) | (levels["count"] < 2)
+    return tuple(method for method, each in moved.groupby(level="method", sort=False) if not each.any())
+
+
+def unranked_words(study: Study, constant: Sequence[str]) -> tuple[str, ...]:
     """Which methods are not ranked, and why."""
     told_it = [method for method in study.methods if card(method).oracle]
     chosen = [method for method in study.methods if study.is_oracle(method) and method not in told_it]
     words = [f"Not ranked: {', '.join(told_it)}, since told the reference."] if told_it else []
     words += [f"Not ranked: {', '.join(chosen)}, since kept where best on the images scored."] if chosen else []
+    words += [f"Not ranked: {', '.join(constant)}, whose output is the same whatever the images are: noise of {SEVERE_DB:g} dB "
+              f"and more on both changes its PSNR by less than {UNMOVED_DB:g} dB."] if constant else []
     if (count := len(amounts_of(study))) > 1:
         words.append(f"Trained methods are not ranked, since their training budgets differ ({count} of them).")
     return tuple(words)
 
 
-def mark_of(study: Study, method: str) -> str:
-    """What must be said behind a method's name: what it is told, and what it is faithful to."""
+def what_is_told(study: Study, method: str) -> str:
+    """What a method is told of the sensors as the study builds it; of networks, whether they take PSF and SRF."""
+    takes = inspect.signature(card(method).build).parameters
+    return told(method, study.arguments_of(method)) or ("known" if {"psf", "srf"} <= takes.keys() else "")
+
+
+def mark_of(study: Study, method: str, constant: bool) -> str:
+    """What must be said behind a method's name: what it is told, what it is faithful to, and whether it does anything."""
     held = card(method)
-    words = [told(method, study.arguments_of(method)), "oracle" if study.is_oracle(method) else "",
-             "described" if held.fidelity == "described" else ""]
+    words = [what_is_told(study, method), "oracle" if study.is_oracle(method) else "",
+             "described" if held.fidelity == "described" else "", CONSTANT if constant else ""]
     return ", ".join(word for word in words if word)
 
 

@@ -106,7 +106,8 @@ def about(whole: Section, method: str) -> dict[str, str]:
     card = whole.facts.cards.get(method)
     if card is None:
         return dict.fromkeys(ABOUT, "")
-    told = "oracle" if "oracle" in whole.facts.marks.get(method, "") else card.told
+    marks = whole.facts.marks.get(method, "").split(", ")
+    told = next((word for word in ("oracle", "known", "blind") if word in marks), "")
     return {"family": card.family, "told": told, "fidelity": card.fidelity}
 
 

@@ -17,6 +17,7 @@ from benchmark.published import Printed
 from benchmark.rows import CURVE, IDENTITY, SCORE
 from methods.registry import Method
 
+CONSTANT = "constant output"  # among the marks of a method whose training ended in one
 NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
 NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
 

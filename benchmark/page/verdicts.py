@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from benchmark.metrics import METRICS
-from benchmark.page.section import NO_ROWS, Section
+from benchmark.page.section import CONSTANT, NO_ROWS, Section
 from benchmark.protocol import CLEAN, Scenario
 from methods import available, card
 from methods.registry import split_label
@@ -140,9 +140,9 @@ def has(section: Section, *methods: str) -> bool:
 
 
 def supervised(section: Section, but: Sequence[str] = ()) -> list[str]:
-    """Networks trained on other scenes, without oracles, variants and those named."""
+    """Networks trained on other scenes, without oracles, variants, those named, and those of constant output."""
     known = [each for each in section.facts.methods if each in available("supervised") and each not in but]
-    return [each for each in known if not card(each).oracle]
+    return [each for each in known if not card(each).oracle and CONSTANT not in section.facts.marks.get(each, "")]
 
 
 def variants(section: Section, method: str, key: str) -> dict[object, str]:

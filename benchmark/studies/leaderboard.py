@@ -7,7 +7,7 @@ from typing import Any
 from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, OTHER_LR_HSI
 from benchmark.studies.registry import register
-from benchmark.studies.shared import ALONE, EVERY, FEW, FEWER_MINUTES, MINUTES, PAIR, PER_IMAGE, under_equal
+from benchmark.studies.shared import EVERY, FEW, FEWER_MINUTES, MINUTES, PAIR, PER_IMAGE, under_equal
 from methods import available, card
 
 OURS = "this benchmark"  # how a card's paper begins where a method is of this suite
@@ -90,18 +90,16 @@ register(Study(
 ))
 
 _BUDGET = under_equal(MINUTES)
-_OWN_MINUTES: dict[str, Any] = {ALONE: {"minutes": MINUTES},
-                                "s3rnet-subspace": {**_BUDGET["exceptions"]["s3rnet-subspace"], "minutes": FEWER_MINUTES}}
+_OWN_MINUTES: dict[str, Any] = {"s3rnet-subspace": {**_BUDGET["exceptions"]["s3rnet-subspace"], "minutes": FEWER_MINUTES}}
 register(Study(
     name="seeds",
     title="S3RNet and s3rnet-subspace with three seeds",
-    methods=(*PAIR, ALONE, "s3rnet-subspace@train=and-procedural"),
+    methods=(*PAIR, "s3rnet-subspace@train=and-procedural"),
     msi_bands=(4,),
     scenarios=EVERY,
     seeds=(0, 1, 2),
     labels=(Label("Trained as in study aviris, three times from other starts: S3RNet's student and teacher forty minutes "
-                  "together, the student without its teacher (recipe=alone) twenty; s3rnet-subspace four, as in study "
-                  "aviris-short", ("training", "exceptions", "seeds")),),
+                  "together; s3rnet-subspace four, as in study aviris-short", ("training", "exceptions", "seeds")),),
     **_BUDGET | {"exceptions": _BUDGET["exceptions"] | _OWN_MINUTES},
 ))
 

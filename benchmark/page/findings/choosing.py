@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import pandas as pd
+
 from benchmark.degradations import Stripes, degraded
 from benchmark.page.axes import axes_of
 from benchmark.page.cells import decibels
@@ -25,7 +27,8 @@ from benchmark.page.findings.parts import (
     signed,
     value,
 )
-from benchmark.page.section import Section
+from benchmark.page.section import CONSTANT, Section
+from benchmark.page.statistics import of_images
 from benchmark.protocol import CLEAN, Scenario, noise, shifted, told_psf
 from benchmark.studies import study
 
@@ -69,19 +72,28 @@ def which(held: Held) -> Part:
         f"Of {len(lines) - 1} cases on other flights {', '.join(f'`{method}` leads {taken[method]}' for method in often)}.",
         (markdown(lines),
          "Of the training-free methods (and `subspace-net` as shipped, where responses are known) by mean PSNR on "
-         f"{images} images of other flights; the order on your scenes may differ: `fuse` tries several in one command."))
+         f"{images} images of other flights; the order on your scenes may differ: `fuse` tries several in one command. Of "
+         "networks, `s3rnet-subspace` is told the responses and corrects `subspace-ridge`; `mimo-sst` maps bands to bands and "
+         "is told nothing."))
 
 
 def leaders(held: Held, count: int = 3) -> Table:
-    """The best of each kind by PSNR on other flights."""
+    """The best of each kind by the mean PSNR on other flights; of these, image by image as well."""
     splits = held("aviris").splits
     here = splits[OTHER]
-    columns = (("clean", CLEAN), ("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
-    lines: Table = [["method", "", "same flight", *(f"other flights, {words}" for words, _ in columns), "SAM other (deg)"]]
+    noisy = (("LR-HSI 35 dB", noise("lr_hsi", 35)), ("both 25 dB", noise("both", 25)))
+    images = here.split.images if here.split else ()
+    lines: Table = [["method", "", "same flight", "other flights", *(f"`{image}`" for image in images),
+                     *(f"other flights, {words}" for words, _ in noisy), "SAM other (deg)"]]
     for kind, words in GROUPS:
         for method in ranked(here, of_group(here, kind))[:count]:
-            figures = [*(psnr(here, method, scenario) for _, scenario in columns), value(here, method, CLEAN, "sam_deg")]
-            lines.append([f"`{method}`", words, decibels(psnr(splits[SAME], method)), *map(decibels, figures)])
+            told = ", told the responses" if "known" in here.facts.marks.get(method, "").split(", ") else ""
+            alone = of_images(here, CLEAN, here.facts.msi_bands[0], method, "psnr_db")
+            lines.append([f"`{method}`", words + (told if kind not in ("known", "blind") else ""),
+                          *(decibels(psnr(section, method)) for section in (splits[SAME], here)),
+                          *(decibels(alone.get(image, math.nan)) for image in images),
+                          *(decibels(psnr(here, method, scenario)) for _, scenario in noisy),
+                          decibels(value(here, method, CLEAN, "sam_deg"))])
     return lines
 
 
@@ -94,23 +106,36 @@ def leading(held: Held) -> Part:
     return Part(
         "Who leads",
         f"On other flights, {'; '.join(best)}.",
-        (markdown(leaders(held)), counted(splits),
+        (markdown(leaders(held)), f"Images: same flight {_count(splits[SAME])}, other flights {_count(here)}. "
+         f"{here.split.words if here.split else ''} A mean of so few images is what it is a mean of, image by image.",
+         counted(splits),
          "![PSNR against the SNR of both images, other flights]"
          "(aviris/figures/aviris-test-other-flight-noise-both-psnr-msi4.png)"))
+
+
+def _count(section: Section) -> int:
+    return len(section.split.images) if section.split else 0
 
 
 def counted(splits: dict[str, Section]) -> str:
     """How many networks pass the training-free ones that everybody has, and the one that sees no LR-HSI."""
     here = splits[OTHER]
+    bands = here.facts.msi_bands[0]
     asked = of_group(here, "trained")
     networks = ranked(here, asked)
-    floors = ranked(here, (name for name in FLOORS if name in here.facts.methods))
-    passed = "; ".join(
-        f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): " + ", ".join(
-            f"{sum(psnr(splits[split], each) > psnr(splits[split], name) for each in networks if each != name)} {where}"
-            for split, where in ON.items())
-        for name in FLOORS if name in floors)
-    return f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, {passed}."
+    said = []
+    for name in ranked(here, (name for name in FLOORS if name in here.facts.methods)):
+        above = [f"{sum(psnr(splits[split], each) > psnr(splits[split], name) for each in networks if each != name)} {where}"
+                 for split, where in ON.items()]
+        alone = {each: of_images(here, CLEAN, bands, each, "psnr_db") for each in (name, *networks)}
+        images = ", ".join(f"`{image}` {sum(alone[each].get(image, math.nan) > score for each in networks if each != name)}"
+                           for image, score in alone[name].items())
+        said.append(f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): "
+                    f"{', '.join(above)} in the mean ({images})")
+    constant = [method for method in here.facts.methods if CONSTANT in here.facts.marks.get(method, "")]
+    aside = f" Not counted, since their output is constant: {', '.join(f'`{name}`' for name in constant)}." if constant else ""
+    return (f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, "
+            f"{'; '.join(said)}.{aside}")
 
 
 def six_bands(held: Held) -> Part:
@@ -145,21 +170,27 @@ def defects(held: Held) -> Part:
     """What goes wrong first."""
     section = held("degradations").splits[OTHER]
     shown = [method for method in SHOWN if method in section.facts.methods]
+    families = {method: method.split("-")[0] for method in shown}  # each counts once in a mean
     found = []
     for axis in axes_of(section.facts.scenarios).values():
         level = farthest(axis)
-        changes = [psnr(section, method, level.scenario) - psnr(section, method) for method in shown]
-        finite = [change for change in changes if math.isfinite(change)]
-        if finite:
-            found.append((sum(finite) / len(finite), f"{axis.name} {level.words}", changes))
+        scores = [psnr(section, method, level.scenario) for method in shown]
+        changes = pd.Series([score - psnr(section, method) for method, score in zip(shown, scores)], shown)
+        if changes.notna().any():
+            mean = float(changes.groupby(families).mean().mean())
+            words = level.words if axis.unit else f"{level.words} ({axis.label})"
+            found.append((mean, f"{axis.name} {words}", [f"{decibels(score)} ({signed(change)})"
+                                                         for score, change in zip(scores, changes)]))
     if not found:
         return Part("What goes wrong first")
     found.sort(key=lambda each: each[0])
-    lines: Table = [["defect", "mean", *(f"`{method}`" for method in shown)]]
-    lines += [[words, signed(mean), *map(signed, changes)] for mean, words, changes in found]
+    lines: Table = [["defect", "mean change", *(f"`{method}`" for method in shown)],
+                    ["none", "", *(decibels(psnr(section, method)) for method in shown)]]
+    lines += [[words, signed(mean), *cells] for mean, words, cells in found]
     return Part(
         "What goes wrong first",
-        f"Dearest: {', '.join(f'{words} {signed(mean)} dB' for mean, words, _ in found[:3])}, in the mean of {len(shown)} "
-        "methods.",
-        ("Change of PSNR (dB) from clean images on other flights, dearest first "
+        f"Dearest, each at the most that was tried: {', '.join(f'{words} {signed(mean)} dB' for mean, words, _ in found[:3])}, "
+        f"in the mean of {len(set(families.values()))} families of methods.",
+        ("PSNR (dB) on other flights, and its change from clean images, dearest first; the mean is over families, each once. "
+         "Amounts of different defects are not alike, so that their order is that of what was tried "
          "([study degradations](degradations/index.html)):", markdown(lines)))

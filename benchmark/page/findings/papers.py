@@ -26,9 +26,12 @@ from benchmark.page.findings.parts import (
     signed,
 )
 from benchmark.page.section import Section
+from benchmark.page.statistics import holm
+from benchmark.page.verdicts import LEAST_IMAGES
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise
 from benchmark.published import figures, published
 from benchmark.studies import study
+from benchmark.studies.shared import ALONE
 from methods import available
 from methods.registry import split_label
 
@@ -93,16 +96,22 @@ def claimed(held: Held) -> Part:
         "What the papers claim",
         f"Of {len(by_rows)} claims that rows can decide, {kinds.count({True})} hold wherever they are decided, "
         f"{kinds.count({False})} nowhere, {kinds.count({True, False})} in some studies, {len(by_rows) - len(found)} are not "
-        "decided.",
+        f"decided. They are the papers' sentences, tried after minutes of training and on {LEAST_IMAGES} images or more a split.",
         (markdown(lines),
-         "Not decided by these rows: too few images, or methods that are missing. A claim holds where every interval lies on "
-         "its side. The pages of the studies give numbers and reasons, and the claims that counting alone decides."))
+         "Not decided by these rows: too few images, or methods that are missing. A claim holds where every interval over "
+         "images lies on its side; it does not hold where one lies wholly on the other. Of three images that says that all "
+         "three lie there: a direction on these images, and no test; no interval is corrected for their number. Where a claim "
+         "names no size, the suite's own is used, and the pages say which. They give numbers and reasons, and the claims that "
+         "counting alone decides."))
 
 
 def ideas(held: Held) -> Part:
     """What each part of S3RNet is worth, in reduced networks: seeds as pairs."""
-    lines: Table = [["what is changed", "network", "same flight", "p", "other flights", "p"]]
-    below: dict[str, int] = dict.fromkeys(ON.values(), 0)
+    lines: Table = [["what is changed", "network", *(text for words in WORDS.values() for text in (
+        f"{words}, as published", "changed", "change", "p"))]]
+    found: dict[str, list[float]] = {where: [] for where in ON.values()}
+    beside = {split: psnr(section, "bicubic") for split, section in held("aviris").splits.items()}
+    reached: list[tuple[str, float]] = []
     for name, words in (("ablation-loss", "recipe"), ("ablation-fusion", "fusion"), ("ablation-depth", "depths")):
         splits = held(name).splits
         for method in splits[SAME].facts.methods:
@@ -110,42 +119,59 @@ def ideas(held: Held) -> Part:
             apart = {split: _by_seed(splits[split], method, base) for split in WORDS} if words in own else {}
             if any(len(set(changes)) > 1 or any(changes) for changes in apart.values()):  # a student's loss leaves its teacher
                 what = ", ".join(f"{key}={value}".replace(" ", "") for key, value in own.items())
-                lines.append([what, base, *(text for changes in apart.values() for text in _tested(changes))])
+                lines.append([what, base, *(text for split, changes in apart.items() for text in (
+                    decibels(psnr(splits[split], base)), decibels(psnr(splits[split], method)), *_tested(changes)))])
                 for split, changes in apart.items():
-                    below[ON[split]] += len(changes) > 1 and stats.ttest_1samp(changes, 0.0).pvalue < CHANCE
+                    reached.append((split, psnr(splits[split], method)))
+                    if len(changes) > 1:
+                        found[ON[split]].append(float(stats.ttest_1samp(changes, 0.0).pvalue))
     if len(lines) == 1:
         return Part("What each idea of S3RNet is worth")
+    below = {where: sum(p < CHANCE for p in every) for where, every in found.items()}
+    corrected = sum(p < CHANCE for p in holm([p for every in found.values() for p in every]))
+    steps = study("ablation-loss").training["steps"]
+    below_bicubic = sum(score < beside[split] for split, score in reached)
     return Part(
         "What each idea of S3RNet is worth",
         f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ {where}' for where, count in below.items())} with p "
-        f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}.",
-        ("Change of PSNR (dB) when it is changed, against the same network as published: mean and standard deviation over the "
-         "seeds' differences, p of a paired t test. Reduced networks, "
-         f"{study('ablation-loss').training['steps']} steps. `recipe=alone`: the student without its "
-         "teacher. No p is corrected: of so many tests one in twenty is below 0.05 by chance.", markdown(lines)))
+        f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}; corrected for the number of tests "
+        f"{corrected or 'none'}. After {steps} steps {below_bicubic} of the {len(reached)} means compared are below bicubic "
+        f"({decibels(beside[SAME])} / {decibels(beside[OTHER])} dB).",
+        ("PSNR (dB) as published and when it is changed, and the change: mean and standard deviation over the seeds' "
+         "differences, p of a paired t test, not corrected. Changes share the trainings they are compared with, and a teacher "
+         "and its student share theirs: they are not as many findings as lines. Reduced networks, "
+         f"{steps} steps. `recipe=alone`: the student without its teacher.", markdown(lines)))
 
 
 def distillation(held: Held) -> Part:
-    """Whether the student gains by its teacher, under equal steps and under equal minutes a network: seeds as pairs."""
-    steps, minutes = study("distillation").training["steps"], study("seeds").training["minutes"]
-    lines: Table = [["student with its teacher, less alone", "budget", "by seed", "mean", "p"]]
-    for label, budget in (("distillation", f"{steps} steps"), ("seeds", f"{minutes:g} min a network")):
-        for name, section in held(label).splits.items():
+    """Whether the student gains by its teacher, by equal steps and by equal minutes a network: seeds as pairs."""
+    student = "s3rnet-student"
+    lines: Table = [["split", "steps with the teacher", "alone", "with its teacher (dB)", "alone (dB)", "by seed", "difference",
+                     "p"]]
+    said = []
+    for name in ("distillation-steps", "distillation-minutes"):
+        chosen = study(name)
+        steps = [chosen.stages_of(label)[0].steps for label in (student, ALONE)]
+        for split, section in held(name).splits.items():
             for words, scenario in (("clean", CLEAN), ("both 25 dB", noise("both", 25))):
-                apart = _by_seed(section, "s3rnet-student", "s3rnet-student@recipe=alone", scenario)
+                apart = _by_seed(section, student, ALONE, scenario)
                 if len(apart) > 1:
-                    lines.append([f"{name}, {words}", budget, ", ".join(map(signed, apart)), *_tested(apart)])
-    if len(lines) == 1:
+                    mean, p = _tested(apart)
+                    lines.append([f"{split}, {words}", *(f"{each:,}" for each in steps if each is not None),
+                                  *(decibels(psnr(section, label, scenario)) for label in (student, ALONE)),
+                                  ", ".join(map(signed, apart)), mean, p])
+                    if scenario == CLEAN:
+                        said.append(f"{ON[split]}, {steps[0]:,} steps against {steps[1]:,} alone: {mean} dB (p {p})")
+    if not said:
         return Part("Whether distillation adds to the student")
-    clean = [f"{where.removesuffix(', clean')}, {budget}: {mean} dB (p {p})" for where, budget, _, mean, p in lines[1:]
-             if where.endswith("clean")]
+    beside = {split: decibels(psnr(section, "bicubic")) for split, section in held("aviris").splits.items()}
     return Part(
         "Whether distillation adds to the student",
-        f"Clean, {'; '.join(clean)}.",
-        ("PSNR in dB, seeds as pairs, as above. Steps ([study distillation](distillation/index.html)): reduced networks, as "
-         f"many steps with the teacher as alone. Minutes ([study seeds](seeds/index.html)): the published student, {minutes:g} "
-         f"of one core alone, {2 * minutes:g} with its teacher, which takes most of them: alone it makes more steps.",
-         markdown(lines)))
+        f"Clean images, {'; '.join(said)}.",
+        ("PSNR, seeds as pairs, p of a paired t test. The published networks, one learning rate for all, with as many steps "
+         "alone ([study distillation-steps](distillation-steps/index.html)) and with three times as many "
+         "([distillation-minutes](distillation-minutes/index.html)), which take as long a network as the pair: a step with the "
+         f"teacher takes six times that of the student alone. Bicubic: {beside[SAME]} / {beside[OTHER]} dB.", markdown(lines)))
 
 
 def _by_seed(section: Section, method: str, base: str, scenario: Scenario = CLEAN) -> list[float]:
@@ -166,18 +192,21 @@ def leak(held: Held) -> Part:
     """What training beside the tested tiles is worth."""
     (section,) = held("leak").splits.values()
     lines: Table = [["network", "trained on another flight", "trained beside the tested tiles", "worth", "p", "by seed"]]
-    worth: list[float] = []
+    worth, beside_all = list[float](), list[float]()
     for name in dict.fromkeys(split_label(method)[0] for method in section.facts.methods if "train=" in method):
         apart, beside = (psnr(section, f"{name}@train={train}") for train in ("flight", "overlapping"))
         worth.append(beside - apart)
+        beside_all.append(beside)
         by_seed = _by_seed(section, f"{name}@train=overlapping", f"{name}@train=flight")
         lines.append([f"`{name}`", decibels(apart), decibels(beside), *_tested(by_seed), ", ".join(map(signed, by_seed))])
     return Part(
         "What a split is worth that mixes the tiles of a flight",
-        f"{decibels(min(worth))} to {decibels(max(worth))} dB for {len(worth)} networks, on the same tiles.",
+        f"{decibels(min(worth))} to {decibels(max(worth))} dB for {len(worth)} networks, on the same tiles; "
+        f"{sum(one > psnr(section, 'bicubic') for one in beside_all) or 'none'} of them above bicubic with it.",
         (markdown(lines),
          "The same networks, steps and tested tiles, seeds as pairs ([study leak](leak/index.html)); for comparison, bicubic "
-         f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB."))
+         f"{decibels(psnr(section, 'bicubic'))} and gsa {decibels(psnr(section, 'gsa'))} dB. Training beside the tested tiles "
+         "means tiles of the same scenes, some sharing pixels with those tested: the two are not told apart here."))
 
 
 def uses(held: Held) -> Part:
@@ -204,4 +233,5 @@ def uses(held: Held) -> Part:
         "LR-HSI of another scene.",
         (markdown(lines), "PSNR (dB) with the LR-HSI of another scene in the place of its own: the "
          f"{min(UNMOVED, len(lost))} networks that lose least, and the one that loses most. Who loses little makes little use "
-         f"of it.{floor}"))
+         "of it, or does not carry to other flights at all: see its PSNR. Networks whose output is constant are left out."
+         f"{floor}"))

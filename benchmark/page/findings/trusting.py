@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from benchmark.page.cells import decibels
@@ -21,11 +22,13 @@ from benchmark.page.findings.parts import (
     ranked,
     signed,
 )
+from benchmark.page.section import CONSTANT
 from benchmark.page.statistics import of_images
 from benchmark.protocol import CLEAN
 from benchmark.studies import study
 from methods.registry import split_label
 
+TRIAL = "val_psnr_db_at_lr_"  # how the quantity of a trial of a learning rate begins
 FOLDS = ("aviris-short", "fold-2", "fold-3", "fold-4")  # the first is fold 1
 BESIDE = ("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind")  # the networks of folds
 
@@ -35,7 +38,7 @@ def more_minutes(held: Held) -> Part:
     few, many = held("aviris-short").splits, held("aviris").splits
     before, after = (study(name).training["minutes"] for name in ("aviris-short", "aviris"))
     networks = ranked(many[OTHER], of_group(many[OTHER], "trained"))
-    networks = ranked(few[OTHER], networks)
+    networks = ranked(few[OTHER], [method for method in of_group(few[OTHER], "trained") if method in networks])
     if len(networks) < 2:
         return Part("What more minutes change")
     times = (f"{before:g} min", f"{after:g} min", "change")
@@ -51,14 +54,26 @@ def more_minutes(held: Held) -> Part:
         said.append(f"{signed(float(np.median(gains)))} dB {where} (least "
                     f"`{networks[gains.argmin()]}` {signed(gains.min())}, most `{networks[gains.argmax()]}` "
                     f"{signed(gains.max())}; Spearman's rho of the order {correlation(short, long):.2f})")
+    rates = [chosen_rates(held(name).whole.rows.curves) for name in ("aviris-short", "aviris")]
+    anew = [f"`{method}` {rates[0][method]} to {rates[1][method]}" for method in networks
+            if rates[0].get(method) != rates[1].get(method)]
     passed = [sum(psnr(splits[OTHER], method) > psnr(splits[OTHER], "gsa") for method in networks) for splits in (few, many)]
     return Part(
         "What more minutes change",
         f"{after / before:g} times the minutes give {len(networks)} networks {' and '.join(said)}, in the median; "
         f"above gsa on other flights are {passed[1]} of them, after {before:g} minutes {passed[0]}.",
         (markdown(lines), f"Clean images. {after:g} processor minutes of one core where "
-         f"[study aviris-short](aviris-short/index.html) gives {before:g}, S3RNet's pair twice as many; nothing else differs, "
-         "but that TFNet, SSRNet and MSDCNN do not end after the 10,000 steps of their release."))
+         f"[study aviris-short](aviris-short/index.html) gives {before:g}, S3RNet's pair twice as many. TFNet, "
+         "SSRNet and MSDCNN do not end after the 10,000 steps of their release. The learning rate is chosen anew, by a trial "
+         f"that is as long a part of the minutes, and another one was taken for {len(anew)}: {', '.join(anew) or 'none'}. "
+         "Networks whose output is constant in one of the two are left out."))
+
+
+def chosen_rates(curves: pd.DataFrame) -> dict[str, str]:
+    """Of networks with a trial of learning rates, the one that was taken: the best in its validation."""
+    trials = curves[curves["quantity"].str.startswith(TRIAL)] if len(curves) else curves
+    best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()] if len(trials) else trials
+    return {row.method: f"{float(row.quantity.removeprefix(TRIAL)):g}" for row in best.itertuples()}
 
 
 def folds(held: Held) -> Part:
@@ -107,8 +122,9 @@ def seeds(held: Held) -> Part:
              for section in held("aviris").splits.values()]
     return Part(
         "What a seed changes",
-        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())}: "
-        "smaller differences between networks of one seed say nothing.",
+        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())} over "
+        f"{len(study('seeds').seeds)} starts, of {len({line[0] for line in lines[1:]})} networks; all others have one seed, "
+        "and a difference of that size between two of them need not be one of methods.",
         (markdown(lines),
          "Clean images, the minutes of study aviris, of `s3rnet-subspace` those of study aviris-short ([study "
          f"seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes, of one seed, it corrects what "
@@ -123,16 +139,16 @@ def kept(held: Held) -> Part:
         base, own = split_label(method)
         if own.get("keep") == "best-on-test" and ranked(splits[OTHER], [method]):
             gains = [psnr(section, method) - psnr(section, base) for section in splits.values()]
-            words.append(f"`{base}` kept where it is best on the held-out images instead of the validation scene: "
-                         f"{signed(gains[0])} dB on the same flight, {signed(gains[1])} dB on other flights.")
+            words.append(f"`{base}` kept where it is best on the held-out images instead of the validation scene, in a "
+                         f"training of its own: {signed(gains[0])} dB on the same flight, {signed(gains[1])} dB on other "
+                         "flights.")
     curves = held("aviris").whole.rows.curves
-    trials = curves[curves["quantity"].str.startswith("val_psnr_db_at_lr_")] if len(curves) else curves
-    if len(trials):
-        best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()]
-        first_rates = trials.groupby("method")["quantity"].first()
-        published = sum(first_rates[row.method] == row.quantity for row in best.itertuples())
-        words.append(f"Of {len(best)} networks the short trial of learning rates took the published one for {published}, a "
-                     f"higher one for {len(best) - published}.")
+    taken = chosen_rates(curves)
+    if taken:
+        first = curves[curves["quantity"].str.startswith(TRIAL)].groupby("method")["quantity"].first().str.removeprefix(TRIAL)
+        published = sum(float(first[method]) == float(rate) for method, rate in taken.items())
+        words.append(f"Of {len(taken)} networks the short trial of learning rates took the published one for {published}, a "
+                     f"higher one for {len(taken) - published}.")
     return Part("What is chosen how", " ".join(words))
 
 
@@ -142,6 +158,7 @@ def trainings(held: Held) -> Part:
     spent = 0.0
     for name in ("aviris", "aviris-short"):
         curves = held(name).whole.rows.curves
+        taken = chosen_rates(curves)
         for _, run in curves.groupby("job", sort=False) if len(curves) else ():
             steps, seconds, scored = run["step"].max(), run["seconds"].max(), run[run["quantity"] == "val_psnr_db"]
             if not steps or not len(scored):
@@ -149,17 +166,25 @@ def trainings(held: Held) -> Part:
             best = scored.loc[scored["value"].idxmax()]
             rates = run.loc[run["quantity"] == "lr", "value"]
             spent += seconds / 3600
+            rate = taken.get(run["method"].iloc[0]) or (f"{rates.max():.2g}" if len(rates) else "")
             lines.append([" + ".join(f"`{method}`" for method in dict.fromkeys(run["method"])), str(steps),
-                          f"{seconds / steps:.2f}", f"{seconds / 60:.1f}", f"{rates.max():.0e}" if len(rates) else "",
+                          f"{seconds / steps:.2f}", f"{seconds / 60:.1f}", rate,
                           str(best["step"]), decibels(float(best["value"]))])
     if len(lines) == 1:
         return Part("What was trained for how long")
     steps_made = sorted(int(line[1]) for line in lines[1:])
+    facts = held("aviris").whole.facts
+    constant = [f"`{method}`" for method in facts.methods if CONSTANT in facts.marks.get(method, "")]
+    black = {split: [f"`{method}`" for method in facts.methods if psnr(section, method) < 0]
+             for split, section in held("aviris").splits.items()}
+    failed = "; ".join([f"a constant output have {', '.join(constant)}"] * bool(constant)
+                       + [f"below 0 dB, worse than a black image, {ON[split]}: {', '.join(names)}"
+                          for split, names in black.items() if names])
     trained, scored = (held("aviris").hours(kind) for kind in ("train", "score"))
     return Part(
         "What was trained for how long",
         f"{len(lines) - 1} trainings, {spent:.1f} hours of one core, of {steps_made[0]:,} to {steps_made[-1]:,} steps; "
-        f"study aviris in all, but for its costs, {trained + scored:.1f} hours.",
+        f"study aviris in all, but for its costs, {trained + scored:.1f} hours. What failed there: {failed or 'nothing'}.",
         (markdown(lines), "Processor minutes of one core, after the trial of learning rates; first those of study aviris, then "
          "those of study aviris-short. A pair has twice the minutes of its study. With trials and validations, study "
          f"aviris trained for {trained:.1f} hours; scoring took {scored:.1f}, methods optimised for each image included."))
