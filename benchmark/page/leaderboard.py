@@ -107,7 +107,7 @@ def about(whole: Section, method: str) -> dict[str, str]:
     if card is None:
         return dict.fromkeys(ABOUT, "")
     marks = whole.facts.marks.get(method, "").split(", ")
-    told = next((word for word in ("oracle", "known", "blind") if word in marks), "")
+    told = next((word for word in ("oracle", "known", "blind") if word in marks), card.told)
     return {"family": card.family, "told": told, "fidelity": card.fidelity}
 
 

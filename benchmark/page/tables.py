@@ -134,6 +134,9 @@ RECORDED_CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and
                   "case1": "the small case (64x64 pixels, 60 bands)", "case1_noisy": "the small case with noise"}
 
 
+AT_THEIR_SIZE = "mean over the scored images, at their size"  # of the time of a method that is optimised for each image
+
+
 @dataclass(frozen=True)
 class Timing:
     """A column of cost rows that depends on the machine: the figure ``key`` on one device in one number format."""
@@ -151,7 +154,7 @@ class Timing:
             and there["seconds_median"].isna().all()
         if self.key == "seconds_median" and optimised:
             mean = section.score(CLEAN, msi_bands, method, "seconds")
-            return replace(mean, notes=(*mean.notes, "mean over the scored images, at their size"))
+            return replace(mean, notes=(*mean.notes, AT_THEIR_SIZE))
         if self.key == "gflops_share":
             achieved = cost_cell(there, "gflops_achieved")
             return replace(achieved, value=100 * achieved.value / cost_cell(there, "gflops_ceiling").value)

@@ -30,8 +30,9 @@ from benchmark.page.plots import (
     thinned,
 )
 from benchmark.page.section import Section
-from benchmark.page.tables import machine_of_most
+from benchmark.page.tables import AT_THEIR_SIZE, machine_of_most
 from benchmark.protocol import CLEAN
+from methods.registry import split_label
 
 LARGEST = 900.0  # area in square points of the circle of the largest memory
 MARKER = 7.0  # side in points of what a text should leave free around a score
@@ -49,9 +50,12 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
     facts, ((time, memory), machine) = section.facts, machine_of_most(section, msi_bands)
     points: dict[str, tuple[float, float]] = {}
     held: dict[str, float] = {}
+    elsewhere: list[str] = []
     for method in facts.methods:
-        at = time.cell(section, msi_bands, method).value, section.score(CLEAN, msi_bands, method, "psnr_db").value
+        timed = time.cell(section, msi_bands, method)
+        at = timed.value, section.score(CLEAN, msi_bands, method, "psnr_db").value
         if math.isfinite(at[0]) and math.isfinite(at[1]):
+            elsewhere += [method] if AT_THEIR_SIZE in timed.notes else []
             points[method], held[method] = at, memory.cell(section, msi_bands, method).value
     if not points:
         return None
@@ -83,7 +87,8 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
     caption = (f"Time of one fusion against PSNR of clean scenes, {msi_bands} MSI bands; "
                f"area of a circle: peak memory, {largest:,.0f} MB the largest; dotted: Pareto front.")
     notes = [thinned(drawn, chosen), far_words(far, 2), f"On the front: {', '.join(front)}.",
-             f"No time or no score: {', '.join(lacking)}." if lacking else "", machine]
+             f"No time or no score: {', '.join(lacking)}." if lacking else "", machine,
+             f"Timed at the size of the images scored: {', '.join(elsewhere)}." if elsewhere else ""]
     return Plot(f"{section.slug}-figure-10-msi{msi_bands}",
                 f"Time, memory and PSNR, {msi_bands} MSI bands", caption, figure, " ".join(filter(None, notes)),
                 section.caption(), f"From the fastest to the best, the Pareto front: {', '.join(front)}.")
@@ -128,9 +133,11 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
     colours = {family: COLOURS[i % len(COLOURS)] for i, family in enumerate(sorted(set(families.values())))}
     look, fills = styles(facts.methods), [1.0, 0.45, 0.0]
     named = coloured(list(drawn), {method: scores[0] for method, (_, scores) in drawn.items()})
+    bases = [split_label(method)[0] for method in drawn]
+    alone = {method for method, base in zip(drawn, bases) if bases.count(base) == 1}
     if len(named) < len(drawn):  # variants of one method lie upon one another
-        named = tuple(method for method in named if "@" not in method)
-    drops = {method: 100 * (scores[0] - scores[-1]) / scores[0] for method, (_, scores) in drawn.items()}
+        named = tuple(method for method in named if "@" not in method or method in alone)
+    drops = {method: scores[0] - scores[-1] for method, (_, scores) in drawn.items()}
     with own_style():
         figure, (axes,) = canvas(1, 3.6, list(colours), list(colours))
         _log_axis(axes, [parameters / 1e6 for parameters, _ in drawn.values()])
@@ -151,11 +158,11 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
                            markerfacecolor=_mixed("#444444", fills[-1] if k == len(levels) - 1 else fills[min(k, 2)]))
                     for k, level in enumerate(levels)]
         figure.legend(handles=handles, loc="outside lower center", ncols=min(6, len(handles)))
-        _named(figure, axes, [(_label(method, drops[method]), (parameters / 1e6, scores[0]))
+        _named(figure, axes, [(_label(method, drops[method], method in alone), (parameters / 1e6, scores[0]))
                               for method, (parameters, scores) in drawn.items() if method in named])
     asked = [f"{snr:g} dB" for snr in ASKED_DB if f"{snr:g} dB" not in [level.words for level in levels]]
     shown = ", ".join(level.words for level in levels)
-    caption = (f"Parameters against PSNR, {msi_bands} MSI bands, {words}: {shown}, joined; in percent the drop from clean to "
+    caption = (f"Parameters against PSNR, {msi_bands} MSI bands, {words}: {shown}, joined; in dB the drop from clean to "
                f"{levels[-1].words}.")
     notes = [f"The study has no {' and no '.join(asked)}: {levels[-1].words} is its heaviest noise." if asked else "",
              "Colour: family of the method.", far_words(far, 2),
@@ -163,14 +170,14 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
     least, most = min(drops, key=drops.__getitem__), max(drops, key=drops.__getitem__)
     return Plot(f"{section.slug}-figure-complexity-msi{msi_bands}", f"Parameters and PSNR, {msi_bands} MSI bands", caption,
                 figure, " ".join(filter(None, notes)), section.caption(),
-                f"From clean to {levels[-1].words} {least} falls least ({drops[least]:.1f} %), {most} most "
-                f"({drops[most]:.1f} %).")
+                f"From clean to {levels[-1].words} {least} falls least ({drops[least]:.1f} dB), {most} most "
+                f"({drops[most]:.1f} dB).")
 
 
-def _label(method: str, drop: float) -> str:
-    """A method, or its variant, and how far it falls."""
+def _label(method: str, drop: float, alone: bool) -> str:
+    """A method, or of several variants what is varied, and how far it falls."""
     name, at, words = method.partition("@")
-    return plain(f"{at}{words[:20] or name}\n{-drop:+.1f} %")
+    return plain(f"{name if alone or not at else f'@{words[:20]}'}\n{-drop:+.1f} dB")
 
 
 def _named(figure: Figure, axes: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:

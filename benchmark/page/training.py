@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from benchmark.page.plots import GREY, Plot, canvas, coloured, legend, mean_line, own_style, plain, styles, thinned
+from benchmark.page.plots import FENCES, GREY, Plot, canvas, coloured, legend, mean_line, own_style, plain, styles, thinned
 from benchmark.page.section import Section, protocol_words, said
 
 TERMS = {"loss": "total loss", "l1": "L1 loss", "beba": "BEBA loss", "sam": "SAM loss", "kd": "feature KD",
@@ -18,6 +20,7 @@ OTHERS = (  # file name, title, quantity, label
     ("val-sam", "Validation SAM", "val_sam_deg", "validation SAM (deg)"),
     ("lr", "Learning rate", "lr", "learning rate"),
 )
+TRIAL = "val_psnr_db_at_lr_"  # how the quantities of a trial of learning rates begin: one value each, in no figure
 MANY = 8  # methods in one panel, above which it is a figure of its own
 PANELS = 6  # in one figure
 
@@ -36,6 +39,7 @@ def training(section: Section, methods: Sequence[str] | None = None, prefix: str
         curves = curves[(curves["msi_bands"] == msi_bands)
                         & curves["method"].isin(section.facts.methods if methods is None else methods)]
         curves = curves.dropna(subset=["value"])
+        curves = curves[~curves["quantity"].str.startswith(TRIAL)]
         for i, terms in enumerate(_figures(curves), 1):
             name = f"{prefix}-losses{'' if i == 1 else f'-{i}'}-msi{msi_bands}"
             made.append(_training(section, curves, name, "Training losses", msi_bands,
@@ -73,6 +77,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     drawn = [method for method in section.facts.methods if (curves["method"] == method).any()]
     chosen = coloured(drawn, final)
     look = styles(section.facts.methods) | {method: GREY for method in drawn if method not in chosen}
+    outside: dict[str, None] = {}
     with own_style():
         figure, panels = canvas(len(quantities), 2.9 if len(quantities) == 1 else 1.35, drawn, chosen)
         for axes, (quantity, label) in zip(panels, quantities.items()):
@@ -91,6 +96,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())
+            outside |= dict.fromkeys(_ended(axes, here, "up" if quantity == "val_psnr_db" else "down", loss))
             axes.set_ylabel(plain(label), fontsize=9 if len(quantities) > 1 else 10)
         panels[-1].set_xlabel("epoch")
         panels[0].set_title(f"{msi_bands} MSI bands", fontsize=10)
@@ -100,6 +106,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     seeds = ", ".join(str(seed) for seed in sorted(set(curves["seed"])))
     band = ", mean over the seeds with a band of their standard deviation" if runs.max() > 1 else ""
     notes = [thinned(drawn, chosen, "of the last validation"), f"Runs: {counted}; seeds {seeds}.",
+             f"Leaves the axis, far worse than all else: {', '.join(outside)}." if outside else "",
              "Each line ends where the first of its seeds does." if len(curves) < len(asked) else "", *_stale(curves)]
     conditions = [f"{protocol_words(section.facts).capitalize()}; devices: {', '.join(section.facts.devices) or 'unknown'}.",
                   *said(section.facts)]
@@ -107,6 +114,26 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     return Plot(name, f"{title}: {', '.join(quantities.values())}, {msi_bands} MSI bands",
                 f"{title} per epoch, {msi_bands} MSI bands, one line a method{band}.", figure, " ".join(filter(None, notes)),
                 " ".join(conditions), f"{title} per epoch. At the end, {alt}.")
+
+
+def _ended(axes: Axes, curves: pd.DataFrame, better: str, loss: bool) -> list[str]:
+    """End an axis where nearly all values do, on their bad side; and the methods that leave it there.
+
+    The end is Tukey's outer fence, of losses in decades: one training that diverges would press all others together.
+    """
+    values = curves["value"][curves["value"] > 0] if loss else curves["value"]
+    scaled = (np.log10(values) if loss else values) * (1 if better == "up" else -1)
+    if not len(scaled):
+        return []
+    low, high = np.percentile(scaled, (25, 75))
+    fence = low - FENCES[-1] * (high - low)
+    if scaled.min() >= fence:
+        return []
+    end, best = (-fence, -scaled.max()) if better == "down" else (fence, scaled.max())
+    end, best = (10 ** end, 10 ** best) if loss else (end, best)
+    margin = 0.0 if loss else 0.03 * abs(best - end)
+    axes.set_ylim(**({"bottom": end, "top": best + margin} if better == "up" else {"bottom": best - margin, "top": end}))
+    return sorted(set(curves["method"][scaled.index[scaled < fence]]))
 
 
 def last_values(curves: pd.DataFrame, quantity: str) -> dict[str, float]:

@@ -5,7 +5,7 @@ import pytest
 from benchmark.degradations import BandNoise, Quantisation, Rotation, Smile, Stripes, degraded
 from benchmark.page import defects
 from benchmark.page.axes import axes_of
-from benchmark.protocol import CLEAN, noise
+from benchmark.protocol import CLEAN, OTHER_LR_HSI, noise
 from tests.benchmark.test_tables import cells, row, section
 
 MANY = (CLEAN, *map(degraded, (Stripes(0.02), Stripes(0.05), Smile(1), BandNoise(35), BandNoise(25), Quantisation(10),
@@ -33,3 +33,16 @@ def test_changes_from_clean_stand_in_table_and_picture():
     assert defects.defects(section(rows, scenarios=MANY[:4])) == []  # three kinds are read from their own tables
     only_table = defects.defects(section([row("gsa", 30.0, msi_bands=6)], scenarios=MANY, msi_bands=(4,)))
     assert [type(each).__name__ for each in only_table] == ["Table"]
+
+
+def test_numbers_of_few_defects_fit_their_cells_beside_long_names():
+    name = "a-network-with-a-long-name@train=and-procedural"
+    shown = (CLEAN, noise("both", 15), noise("lr_hsi", 15), *map(degraded, (Stripes(0.05),)), OTHER_LR_HSI)
+    rows = [row(name, 50.0), *(row(name, 12.0) | {"scenario": each.name, "noise_target": each.noise_target,
+                                                  "snr_db": each.snr_db} for each in shown[1:])]
+    plot, table = defects.defects(section(rows, methods=(name,), scenarios=shown))
+    plot.figure.draw_without_rendering()
+    axes = plot.figure.axes[0]
+    width = axes.bbox.width / len(axes.texts)
+    assert len(axes.texts) == 4 and all(text.get_window_extent().width < width for text in axes.texts)
+    assert [column.label for column in table.columns][-2:] == ["other-lr-hsi", "stripes 0.05"]  # no amount, and one

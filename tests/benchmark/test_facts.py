@@ -1,16 +1,19 @@
 """What a page says follows from the study's values, whatever a flag replaces."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import run_benchmark
 from benchmark.page.facts import (
     amounts_of,
     budgets_of,
+    constant_outputs,
     facts_of,
     kind_of,
     lists,
@@ -18,11 +21,13 @@ from benchmark.page.facts import (
     rows_of,
     title_of,
     unranked_words,
+    what_is_told,
 )
 from benchmark.plan import plan
-from benchmark.protocol import CLEAN
+from benchmark.protocol import CLEAN, noise
 from benchmark.store import Held
 from benchmark.studies import study
+from tests.benchmark.test_tables import row
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,7 +123,31 @@ def test_kinds_follow_the_card():
     held = study("unsupervised")
     kinds = {"usdn": "known", "usdn-oracle": "", "gsa": "blind", "hysure": "known", "psdnet-oracle": "", "ssuf": "trained"}
     assert {method: kind_of(held, method, False) for method in kinds} == kinds
-    assert unranked_words(held) == ("Not ranked: usdn-oracle, since told the reference.",)
+    assert unranked_words(held, ()) == ("Not ranked: usdn-oracle, since told the reference.",)
+
+
+def test_a_constant_output_is_found_and_not_ranked():
+    def scores(method, *psnr):  # clean, at 25 dB on both, at 15 dB on the LR-HSI alone
+        return [row(method, value, target=target, snr=snr) for value, (target, snr) in zip(psnr, (
+            ("none", math.inf), ("both", 25.0), ("lr_hsi", 15.0)))]
+
+    rows = pd.DataFrame([*scores("stuck", 17.0, 17.001, 17.0), *scores("sees-no-lr-hsi", 30.0, 28.0, 30.0),
+                         *scores("fair", 30.0, 25.0, 9.0), *scores("clean-alone", 20.0), *scores("failed", 17.0),
+                         {**row("failed", 17.0, target="both", snr=25.0), "status": "failed"},
+                         *scores("other", 17.0, 17.0), row("other", 17.0, image="b"),
+                         row("other", 18.0, image="b", target="both", snr=25.0)])
+    assert constant_outputs(rows) == ("stuck",) and constant_outputs(rows[:0]) == ()
+    words, = unranked_words(study("quick"), ("stuck",))
+    assert words.startswith("Not ranked: stuck, whose output is the same")
+    held = facts("aviris", methods=("gsa", "dsdcn", "ssif"), scenarios=(CLEAN, noise("both", 25)), fewer_scenarios={})
+    assert held.kinds == {"gsa": "blind", "ssif": "trained"}
+    assert "dsdcn" not in held.kinds and "constant output" in held.marks["dsdcn"] and "dsdcn" in " ".join(held.unranked)
+
+
+def test_networks_that_take_the_responses_say_so():
+    held = study("aviris")
+    told = {"s3rnet-subspace@train=and-procedural": "known", "mimo-sst": "", "hysure-blind": "blind", "hysure": "known"}
+    assert {method: what_is_told(held, method) for method in told} == told
 
 
 def test_variants_have_no_published_figures_and_say_how_they_are_built():

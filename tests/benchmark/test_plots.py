@@ -205,6 +205,29 @@ def test_every_logged_quantity_is_drawn():
     assert len(trained([*many, *curve("l1", [1.0], method="net0")])["training-losses-msi4"].figure.axes) == 1
 
 
+def test_a_training_that_diverges_leaves_the_axis_and_not_the_others_pressed_together():
+    def plotted(quantity, worse):
+        curves = [one for i in range(20) for one in curve(quantity, [30.0 + i / 10, 31.0 + i / 10], method=f"net{i}")]
+        (plot,) = trained([*curves, *curve(quantity, [31.0, worse], method="gone")]).values()
+        return plot, plot.figure.axes[0].get_ylim()
+
+    plot, (low, high) = plotted("val_psnr_db", -59.0)
+    assert 20 < low < 30 and high > 32.8 and "Leaves the axis, far worse than all else: gone." in plot.notes
+    plot, (low, high) = plotted("val_sam_deg", 90.0)
+    assert low <= 30.0 and 32.9 < high < 45 and "gone" in plot.notes
+    plot, (low, high) = plotted("loss", 1e14)
+    assert low <= 30.0 and 32.9 < high < 60 and "gone" in plot.notes
+    plot, (low, high) = plotted("val_psnr_db", 31.5)
+    assert "Leaves the axis" not in plot.notes
+    plot, (low, high) = plotted("val_psnr_db", 99.0)  # better than all others is no reason
+    assert high > 99 and "Leaves the axis" not in plot.notes
+
+
+def test_trials_of_learning_rates_are_in_no_figure():
+    made = trained([*curve("loss", [2.0, 1.0]), *curve(f"{training.TRIAL}0.001", [20.0])])
+    assert list(made) == ["training-losses-msi4"] and len(made["training-losses-msi4"].figure.axes) == 1
+
+
 def test_files_have_the_same_bytes_each_time():
     first, second = (plots.file_bytes(plots.curves(section(noise_rows()))[0]) for _ in range(2))
     assert first == second

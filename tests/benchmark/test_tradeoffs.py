@@ -62,7 +62,7 @@ def test_figure_complexity_joins_the_levels_and_says_which_is_heaviest(levels, s
     values = [psnr[math.inf if words == "clean" else float(words.split()[0])] for words in shown]
     assert lines(axes)["net"].get_xydata().tolist() == [[7.449946, value] for value in values]
     (label,) = axes.texts
-    assert label.get_text() == f"net\n{100 * (values[-1] - values[0]) / values[0]:+.1f} %" and "free" not in lines(axes)
+    assert label.get_text() == f"net\n{values[-1] - values[0]:+.1f} dB" and "free" not in lines(axes)
     assert f"drop from clean to {heaviest}" in plot.caption
     assert ("25 dB is its heaviest noise" in plot.notes) == (heaviest == "25 dB")
 

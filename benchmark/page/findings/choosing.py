@@ -10,7 +10,7 @@ import pandas as pd
 from benchmark.degradations import Stripes, degraded
 from benchmark.page.axes import axes_of
 from benchmark.page.cells import decibels
-from benchmark.page.defects import farthest
+from benchmark.page.defects import farthest, level_words
 from benchmark.page.findings.parts import (
     ON,
     OTHER,
@@ -178,8 +178,8 @@ def defects(held: Held) -> Part:
         changes = pd.Series([score - psnr(section, method) for method, score in zip(shown, scores)], shown)
         if changes.notna().any():
             mean = float(changes.groupby(families).mean().mean())
-            words = level.words if axis.unit else f"{level.words} ({axis.label})"
-            found.append((mean, f"{axis.name} {words}", [f"{decibels(score)} ({signed(change)})"
+            words = level_words(axis, level) + ("" if axis.unit else f" ({axis.label})")
+            found.append((mean, f"{words}", [f"{decibels(score)} ({signed(change)})"
                                                          for score, change in zip(scores, changes)]))
     if not found:
         return Part("What goes wrong first")

@@ -96,7 +96,7 @@ def claimed(held: Held) -> Part:
         "What the papers claim",
         f"Of {len(by_rows)} claims that rows can decide, {kinds.count({True})} hold wherever they are decided, "
         f"{kinds.count({False})} nowhere, {kinds.count({True, False})} in some studies, {len(by_rows) - len(found)} are not "
-        f"decided. They are the papers' sentences, tried after minutes of training and on {LEAST_IMAGES} images or more a split.",
+        f"decided. They are the papers' sentences, tried after minutes of training, by {LEAST_IMAGES} images and more.",
         (markdown(lines),
          "Not decided by these rows: too few images, or methods that are missing. A claim holds where every interval over "
          "images lies on its side; it does not hold where one lies wholly on the other. Of three images that says that all "

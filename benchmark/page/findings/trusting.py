@@ -24,11 +24,11 @@ from benchmark.page.findings.parts import (
 )
 from benchmark.page.section import CONSTANT
 from benchmark.page.statistics import of_images
+from benchmark.page.training import TRIAL
 from benchmark.protocol import CLEAN
 from benchmark.studies import study
 from methods.registry import split_label
 
-TRIAL = "val_psnr_db_at_lr_"  # how the quantity of a trial of a learning rate begins
 FOLDS = ("aviris-short", "fold-2", "fold-3", "fold-4")  # the first is fold 1
 BESIDE = ("bicubic", "gsa", "hysure", "hysure-blind", "subspace-ridge", "subspace-ridge-blind")  # the networks of folds
 
