@@ -13,7 +13,7 @@ from textwrap import shorten
 import pandas as pd
 
 NAN = float("nan")
-NO_ROW = "no row: not measured yet, or its job failed (lists at the end)"
+NO_ROW = "no row: not asked for here (see the labels), not measured yet, or its job failed (lists at the end)"
 NOT_RECORDED = "not recorded: the rows are older than this figure"
 OF_COUNTS = ("macs_conv", "macs_attention", "gflops_achieved")  # figures that no method without a network has
 

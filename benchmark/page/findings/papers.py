@@ -35,9 +35,9 @@ from benchmark.studies.shared import ALONE
 from methods import available
 from methods.registry import split_label
 
-DECIDING = ("aviris", "aviris-short", "hour", "seeds", "procedural-256", "ablation-loss", "ablation-depth", "ablation-fusion",
-            "unsupervised")
-ORDERED = ("aviris", "aviris-short", "six-bands", "six-bands-short")
+DECIDING = ("aviris", "aviris-short", "hour", "seeds", "distillation-steps", "procedural-256", "ablation-loss",
+            "ablation-depth", "ablation-fusion", "unsupervised")
+ORDERED = ("aviris", "aviris-short", "six-bands-short")
 UNMOVED = 8  # networks that are named
 CHANCE = 0.05  # a p below it is counted
 
