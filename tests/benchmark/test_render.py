@@ -104,7 +104,7 @@ def test_parts_in_order_holes_and_lists(page):
     assert places == sorted(places)
     assert "Scenes kept apart." in page
     assert '<td class=hole>—<sup><a href="#made-test-table-2-' in page
-    assert "no row: not measured yet" in page
+    assert "no row: not asked for here" in page
     assert "ab12: LinAlgError: singular" in page
     assert "score gsa 30 dB" in page
     assert "Stale jobs (code has changed) (0)" in page
@@ -180,7 +180,7 @@ def test_nothing_measured_still_renders(tmp_path, asked):
     held = replace(FACTS, methods=asked)
     page = render(tmp_path, rows=(), costs=(), curves=(), facts=held).read_text(encoding="utf-8")
     assert "0 measured rows" in page
-    assert ("no row: not measured yet" in page) == bool(asked)
+    assert ("no row: not asked for here" in page) == bool(asked)
 
 
 def test_no_best_of_unequal_budgets(tmp_path):

@@ -134,7 +134,7 @@ def ideas(held: Held) -> Part:
     return Part(
         "What each idea of S3RNet is worth",
         f"Of {len(lines) - 1} changes {' and '.join(f'{count} differ {where}' for where, count in below.items())} with p "
-        f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}; corrected for the number of tests "
+        f"below {CHANCE:g}, where chance alone gives {CHANCE * (len(lines) - 1):.0f}; corrected for the number of tests, "
         f"{corrected or 'none'}. After {steps} steps {below_bicubic} of the {len(reached)} means compared are below bicubic "
         f"({decibels(beside[SAME])} / {decibels(beside[OTHER])} dB).",
         ("PSNR (dB) as published and when it is changed, and the change: mean and standard deviation over the seeds' "

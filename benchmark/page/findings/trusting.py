@@ -177,9 +177,9 @@ def trainings(held: Held) -> Part:
     constant = [f"`{method}`" for method in facts.methods if CONSTANT in facts.marks.get(method, "")]
     black = {split: [f"`{method}`" for method in facts.methods if psnr(section, method) < 0]
              for split, section in held("aviris").splits.items()}
-    failed = "; ".join([f"a constant output have {', '.join(constant)}"] * bool(constant)
-                       + [f"below 0 dB, worse than a black image, {ON[split]}: {', '.join(names)}"
-                          for split, names in black.items() if names])
+    worse = ", ".join(f"{', '.join(names)} {ON[split]}" for split, names in black.items() if names)
+    failed = "; ".join([f"constant output: {', '.join(constant)}"] * bool(constant)
+                       + [f"below 0 dB, worse than a black image: {worse}"] * bool(worse))
     trained, scored = (held("aviris").hours(kind) for kind in ("train", "score"))
     return Part(
         "What was trained for how long",
