@@ -55,8 +55,8 @@ def more_minutes(held: Held) -> Part:
                     f"`{networks[gains.argmin()]}` {signed(gains.min())}, most `{networks[gains.argmax()]}` "
                     f"{signed(gains.max())}; Spearman's rho of the order {correlation(short, long):.2f})")
     rates = [chosen_rates(held(name).whole.rows.curves) for name in ("aviris-short", "aviris")]
-    anew = [f"`{method}` {rates[0][method]} to {rates[1][method]}" for method in networks
-            if rates[0].get(method) != rates[1].get(method)]
+    anew = [f"`{method}` {' to '.join(rate[method, 0] for rate in rates)}" for method in networks
+            if rates[0].get((method, 0)) != rates[1].get((method, 0))]
     passed = [sum(psnr(splits[OTHER], method) > psnr(splits[OTHER], "gsa") for method in networks) for splits in (few, many)]
     return Part(
         "What more minutes change",
@@ -69,11 +69,13 @@ def more_minutes(held: Held) -> Part:
          "Networks whose output is constant in one of the two are left out."))
 
 
-def chosen_rates(curves: pd.DataFrame) -> dict[str, str]:
-    """Of networks with a trial of learning rates, the one that was taken: the best in its validation."""
+def chosen_rates(curves: pd.DataFrame) -> dict[tuple[str, int], str]:
+    """Of networks and seeds with a trial of learning rates, the one that was taken: the best in its validation."""
     trials = curves[curves["quantity"].str.startswith(TRIAL)] if len(curves) else curves
-    best = trials.loc[trials.groupby("method")["value"].idxmax().dropna()] if len(trials) else trials
-    return {row.method: f"{float(row.quantity.removeprefix(TRIAL)):g}" for row in best.itertuples()}
+    best = trials.loc[trials.groupby("job")["value"].idxmax().dropna()] if len(trials) else trials
+    taken = {row.job: f"{float(row.quantity.removeprefix(TRIAL)):g}" for row in best.itertuples()}
+    runs = curves[["method", "seed", "job"]].drop_duplicates() if len(curves) else curves
+    return {(row.method, row.seed): taken[row.job] for row in runs.itertuples() if row.job in taken}
 
 
 def folds(held: Held) -> Part:
@@ -106,8 +108,9 @@ def folds(held: Held) -> Part:
 
 def seeds(held: Held) -> Part:
     """What another start of a training changes."""
-    lines: Table = [["network", "split", "by seed", "mean", "standard deviation"]]
+    lines: Table = [["network", "split", "by seed", "mean", "standard deviation", "learning rates taken"]]
     spreads: dict[str, list[float]] = {}
+    taken = chosen_rates(held("seeds").whole.rows.curves)
     for name, section in held("seeds").splits.items():
         for method in section.facts.methods:
             values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
@@ -115,7 +118,8 @@ def seeds(held: Held) -> Part:
                 spread = float(np.std(values, ddof=1))
                 spreads.setdefault(ON[name], []).append(spread)
                 lines.append([f"`{method}`", name, ", ".join(map(decibels, values)), decibels(float(np.mean(values))),
-                              decibels(spread)])
+                              decibels(spread), ", ".join(taken[method, seed] for seed in study("seeds").seeds
+                                                          if (method, seed) in taken)])
     if len(lines) == 1:
         return Part("What a seed changes")
     apart = [signed(psnr(section, "s3rnet-subspace@train=and-procedural") - psnr(section, "subspace-ridge"))
@@ -126,7 +130,8 @@ def seeds(held: Held) -> Part:
         f"{len(study('seeds').seeds)} starts, of {len({line[0] for line in lines[1:]})} networks; all others have one seed, "
         "and a difference of that size between two of them need not be one of methods.",
         (markdown(lines),
-         "Clean images, the minutes of study aviris, of `s3rnet-subspace` those of study aviris-short ([study "
+         "Clean images. A start may take another learning rate in its trial, which is part of the spread. The minutes of study "
+         "aviris, of `s3rnet-subspace` those of study aviris-short ([study "
          f"seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes, of one seed, it corrects what "
          f"`subspace-ridge` finds by {' / '.join(apart)} dB."))
 
@@ -146,9 +151,9 @@ def kept(held: Held) -> Part:
     taken = chosen_rates(curves)
     if taken:
         first = curves[curves["quantity"].str.startswith(TRIAL)].groupby("method")["quantity"].first().str.removeprefix(TRIAL)
-        published = sum(float(first[method]) == float(rate) for method, rate in taken.items())
-        words.append(f"Of {len(taken)} networks the short trial of learning rates took the published one for {published}, a "
-                     f"higher one for {len(taken) - published}.")
+        published = sum(float(rate) == float(taken[method, 0]) for method, rate in first.items())
+        words.append(f"Of {len(first)} trainings the short trial of learning rates took the published one for {published}, a "
+                     f"higher one for {len(first) - published}.")
     return Part("What is chosen how", " ".join(words))
 
 
@@ -166,7 +171,7 @@ def trainings(held: Held) -> Part:
             best = scored.loc[scored["value"].idxmax()]
             rates = run.loc[run["quantity"] == "lr", "value"]
             spent += seconds / 3600
-            rate = taken.get(run["method"].iloc[0]) or (f"{rates.max():.2g}" if len(rates) else "")
+            rate = taken.get((run["method"].iloc[0], run["seed"].iloc[0])) or (f"{rates.max():.2g}" if len(rates) else "")
             lines.append([" + ".join(f"`{method}`" for method in dict.fromkeys(run["method"])), str(steps),
                           f"{seconds / steps:.2f}", f"{seconds / 60:.1f}", rate,
                           str(best["step"]), decibels(float(best["value"]))])
