@@ -37,7 +37,7 @@ STYLE: Any = {"font.size": 10, "axes.axisbelow": True, "axes.grid": True, "grid.
               "legend.fontsize": 9, "lines.linewidth": 1.6, "lines.markersize": 5.5, "pdf.fonttype": 42,
               "savefig.dpi": 150, "figure.dpi": 150}
 WIDTH = 4.8  # inches: at the width of a phone the letters are still about ten pixels high
-IN_COLOUR = 10  # methods of one figure; the others are thin and grey
+IN_COLOUR = 11  # methods of one figure; the others are thin and grey
 ALWAYS = ("bicubic", "gsa", "s3rnet-teacher", "s3rnet-student")  # in colour where they are drawn: what others are read against
 # Most often drawn side by side: a colour each.
 TOGETHER = ("bicubic", "gsa", "hysure", "s3rnet-teacher", "s3rnet-student", "subspace-ridge", "subspace-net@weights=shipped")
@@ -114,12 +114,13 @@ def styles(methods: Sequence[str]) -> dict[str, dict[str, Any]]:
             for i, method in enumerate(places) if method in methods}
 
 
-def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, ...]:
+def coloured(drawn: Sequence[str], quality: Mapping[str, float], kinds: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Which methods of a figure are in colour: all of few, else those of :data:`ALWAYS` and the best of the others.
 
     Args:
         drawn: methods of the figure.
         quality: of each, greater is better; it may be missing or NaN.
+        kinds: of methods; the best of each kind come first, then the second of each.
     """
     if len(drawn) <= IN_COLOUR:
         return tuple(drawn)
@@ -127,7 +128,12 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float]) -> tuple[str, .
         value = quality.get(method, math.nan)
         return -math.inf if math.isnan(value) else value
 
-    order = sorted(drawn, key=lambda method: (method not in ALWAYS, -worth(method)))
+    places, taken = dict[str, int](), dict[str, int]()
+    for method in sorted((each for each in drawn if each not in ALWAYS), key=lambda each: -worth(each)):
+        kind = (kinds or {}).get(method, "")
+        places[method] = taken[kind] = taken.get(kind, 0) + 1
+    order = sorted(drawn, key=lambda method: (method not in ALWAYS, worth(method) == -math.inf, places.get(method, 0),
+                                              -worth(method)))
     return tuple(method for method in drawn if method in order[:IN_COLOUR])
 
 
@@ -197,7 +203,9 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     best = min if column.better == "down" else max
     far = far_off({method: best(values) for method, values in finite.items() if values}, column.better)
     drawn = [method for method in methods if finite[method] and method not in far]
-    chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in drawn})
+    lines = [method for method in drawn if len(finite[method]) > 1] or drawn  # what has one point alone is not the first to see
+    chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in lines},
+                      facts.kinds)
     look = styles(facts.methods) | {method: GREY for method in drawn if method not in chosen}
     seeds = any(len(cell.by_seed) > 1 for own in cells.values() for cell in own)
     with own_style():
@@ -222,7 +230,7 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen), far_words(far, column.decimals or 1), band, _notes(cells)]
+    notes = [thinned(drawn, chosen, kinds=True), far_words(far, column.decimals or 1), band, _notes(cells)]
     variable = axis.label.rpartition(" (")[0] or axis.label
     return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
                 f"{column.label} against {variable}, {msi_bands} MSI bands",
@@ -246,11 +254,11 @@ def alt_of(curves: Curves) -> str:
     return f"{column.label} ({column.unit}) against {curves.axis}: {shown}."
 
 
-def thinned(drawn: Sequence[str], chosen: Sequence[str], best: str = "on clean scenes") -> str:
+def thinned(drawn: Sequence[str], chosen: Sequence[str], best: str = "on clean scenes", kinds: bool = False) -> str:
     """What the grey lines of a figure are, where there are any."""
     left = len(drawn) - len(chosen)
-    return f"In colour: the best {best} and {', '.join(m for m in ALWAYS if m in chosen) or 'no baseline'}; " \
-           f"in grey: {left} others." if left else ""
+    baselines = ", ".join(method for method in ALWAYS if method in chosen) or "no baseline"
+    return f"In colour: the best {best}{' of each kind' if kinds else ''} and {baselines}; in grey: {left} others." if left else ""
 
 
 def _unbroken(points: Sequence[tuple[float, Cell]]) -> list[list[tuple[float, Cell]]]:

@@ -49,7 +49,7 @@ def test_every_marker_of_the_figures_has_its_shape_and_every_method_its_box():
     rows = [one for i in range(12) for one in noise_rows(f"m{i:02d}")]
     curves, root = drawn(rows)
     boxes = [box.get("data-toggle") for box in root.iter("input")]
-    assert sorted(boxes) == sorted(curves.cells) and len(curves.coloured) == 10
+    assert sorted(boxes) == sorted(curves.cells) and len(curves.coloured) == 11
     grey = [name for name, group in series(root).items() if "rest" in group.get("class")]
     assert len(grey) == 2 and not set(grey) & set(curves.coloured)
     assert root.find("details/summary").text == "2 others, in grey"

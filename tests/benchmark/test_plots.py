@@ -111,17 +111,21 @@ def test_a_method_looks_the_same_whatever_stands_beside_it():
     assert len({(one["color"], one["marker"]) for one in plots.styles(available()).values()}) == len(available())
 
 
-def test_of_many_methods_ten_are_in_colour_the_best_and_the_baselines():
+def test_of_many_methods_eleven_are_in_colour_the_best_and_the_baselines():
     values = {"bicubic": 1.0, "gsa": 2.0, **{f"m{i:02d}": 10.0 + i for i in range(14)}}
     rows = [{**one, "psnr_db": one["psnr_db"] + value} for name, value in values.items() for one in noise_rows(name)]
     plot = plots.curves(section(rows))[0]
-    assert set(plot.curves.coloured) == {"bicubic", "gsa", *(f"m{i:02d}" for i in range(6, 14))}
+    assert set(plot.curves.coloured) == {"bicubic", "gsa", *(f"m{i:02d}" for i in range(5, 14))}
     drawn = lines(plot.figure.axes[0])
     grey = [name for name in values if drawn[name].get_color() == plots.GREY["color"]]
-    assert grey == [f"m{i:02d}" for i in range(6)] and all(drawn[name].get_marker() == "" for name in grey)
+    assert grey == [f"m{i:02d}" for i in range(5)] and all(drawn[name].get_marker() == "" for name in grey)
     (legend,) = plot.figure.legends
-    assert [text.get_text() for text in legend.get_texts()][-1] == "6 others"
-    assert "in grey: 6 others" in plot.notes
+    assert [text.get_text() for text in legend.get_texts()][-1] == "5 others"
+    assert "in grey: 5 others" in plot.notes
+    kinds = {name: "trained" for name in ("m00", "m01")} | {name: "known" for name in values if name > "m01"}
+    rows = [*rows, {**row("m99", 90.0)}]  # the best of all, with one point and no line
+    found = plots.curves(section(rows, kinds=kinds))[0].curves.coloured
+    assert set(found) == {"bicubic", "gsa", "m01", "m00", *(f"m{i:02d}" for i in range(7, 14))}
     few = plots.curves(section(noise_rows()))[0]
     assert few.curves.coloured == ("gsa",) and "grey" not in few.notes
 
