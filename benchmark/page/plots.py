@@ -258,7 +258,8 @@ def thinned(drawn: Sequence[str], chosen: Sequence[str], best: str = "on clean s
     """What the grey lines of a figure are, where there are any."""
     left = len(drawn) - len(chosen)
     baselines = ", ".join(method for method in ALWAYS if method in chosen) or "no baseline"
-    return f"In colour: the best {best}{' of each kind' if kinds else ''} and {baselines}; in grey: {left} others." if left else ""
+    first = f"the best {best}{' of each kind' if kinds else ''}"
+    return f"In colour: {first} and {baselines}; in grey: {left} others." if left else ""
 
 
 def _unbroken(points: Sequence[tuple[float, Cell]]) -> list[list[tuple[float, Cell]]]:

@@ -46,7 +46,7 @@ def test_a_line_breaks_at_a_hole_and_before_the_clean_end():
 
 def test_every_marker_of_the_figures_has_its_shape_and_every_method_its_box():
     assert set(SHAPES) == set(MARKERS)
-    rows = [one for i in range(12) for one in noise_rows(f"m{i:02d}")]
+    rows = [one for i in range(13) for one in noise_rows(f"m{i:02d}")]
     curves, root = drawn(rows)
     boxes = [box.get("data-toggle") for box in root.iter("input")]
     assert sorted(boxes) == sorted(curves.cells) and len(curves.coloured) == 11
