@@ -68,6 +68,7 @@ ARTEFACTS: dict[str, Artefact] = {
     "table-1": Artefact(QUALITY, "clean scenes: quality, counts, time and memory", "papers.table_1"),
     "table-long": Artefact(QUALITY, "the 17 methods of the release's table", "papers.table_long", "with any of them"),
     "metrics": Artefact(QUALITY, "clean scenes: every metric", "tables.all_metrics"),
+    "images": Artefact(QUALITY, "clean scenes: PSNR image by image", "tables.by_image", "with 2 to 12 images a split"),
     "costs": Artefact(QUALITY, "counts, time and memory with every MSI band count", "tables.costs", "with costs",
                       of_study=True),
     "figure-6": Artefact(NOISE, "noise on the LR-HSI, 4 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 4)),

@@ -14,8 +14,8 @@ import pandas as pd
 
 from benchmark.metrics import METRICS
 from benchmark.page.axes import Axis, axes_of
-from benchmark.page.cells import Cell, combined, cost_cell, sides, trapezoid
-from benchmark.page.section import Facts, Section, said
+from benchmark.page.cells import Cell, combined, cost_cell, score_cell, sides, trapezoid
+from benchmark.page.section import Facts, Section, said, slug_of
 from benchmark.protocol import CLEAN
 
 
@@ -134,6 +134,7 @@ RECORDED_CASES = {"large": "the timed case (128x128 pixels, 172 bands, 35 dB and
                   "case1": "the small case (64x64 pixels, 60 bands)", "case1_noisy": "the small case with noise"}
 
 
+MOST_IMAGES = 12  # of a split, for a column each
 AT_THEIR_SIZE = "mean over the scored images, at their size"  # of the time of a method that is optimised for each image
 
 
@@ -216,6 +217,26 @@ def all_metrics(section: Section) -> list[Table]:
             for case in cases_of(section.facts)]
     return [Table(f"{section.slug}-metrics", "Every metric", "Clean scenes: every metric.", tuple(METRIC_COLUMNS.values()),
                   tuple(rows), section.facts.unranked, section.caption())]
+
+
+def by_image(section: Section) -> list[Table]:
+    """Clean scenes: PSNR image by image, where a split has several and not more than :data:`MOST_IMAGES`.
+
+    A mean of few images hides which of them a method fails on.
+    """
+    images = section.split.images if section.split else ()
+    if not 2 <= len(images) <= MOST_IMAGES or CLEAN not in section.facts.scenarios:
+        return []
+    psnr = METRIC_COLUMNS["psnr_db"]
+    columns = [replace(psnr, label="mean PSNR"), *(replace(psnr, key=f"psnr_db_{slug_of(image)}", label=image)
+                                                   for image in images)]
+    rows = []
+    for msi_bands, method in cases_of(section.facts):
+        scored, seeds = section.scored(CLEAN, msi_bands, method), section.facts.seeds.get(method, (0,))
+        cells = [score_cell(scored[scored["image"] == image], psnr.key, 1, seeds) for image in images]
+        rows.append(row_of(section.facts, msi_bands, method, [section.score(CLEAN, msi_bands, method, psnr.key), *cells]))
+    return [Table(f"{section.slug}-images", "PSNR image by image", "Clean scenes: PSNR (dB) of each held-out image.",
+                  tuple(columns), tuple(rows), section.facts.unranked, section.caption())]
 
 
 def by_level(section: Section, axis: Axis, metrics: Sequence[str], name: str = "",

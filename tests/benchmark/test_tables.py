@@ -97,6 +97,20 @@ def test_failed_rows_have_no_part_in_the_mean_are_told_and_not_ranked():
     assert [table.rows[i].method for (i, j), rank in formats.ranks(table).items() if j == 0 and rank == 1] == ["bicubic"]
 
 
+def test_a_mean_of_few_images_stands_beside_each_of_them():
+    rows = [*(row("gsa", 20.0 + 2 * seed, seed=seed) for seed in (0, 1)),
+            *(row("gsa", 40.0 + 2 * seed, image="b", seed=seed) for seed in (0, 1)),
+            row("fails", 30.0), row("fails", 0.0, image="b", status="failed")]
+    (table,) = tables.by_image(section(rows, seeds={"gsa": (0, 1)}))
+    assert [column.label for column in table.columns] == ["mean PSNR", "a", "b"] and table.columns[1].unit == "dB"
+    assert [cells(table, key)[4, "gsa"].value for key in ("psnr_db", "psnr_db_a", "psnr_db_b")] == [31.0, 21.0, 41.0]
+    assert cells(table, "psnr_db_a")[4, "fails"].value == 30.0 and math.isnan(cells(table, "psnr_db_b")[4, "fails"].value)
+    assert tables.by_image(section([row("gsa", 20.0)])) == []  # one image is its own mean
+    many = [row("gsa", 20.0, image=f"i{i}") for i in range(tables.MOST_IMAGES + 1)]
+    assert tables.by_image(section(many)) == [] and len(tables.by_image(section(many[1:]))[0].columns) == len(many)
+    assert tables.by_image(section(rows, scenarios=(noise("both", 25),))) == []
+
+
 def test_a_seed_that_failed_throughout_is_told():
     rows = [row("gsa", 20.0), row("gsa", 20.0, seed=1, status="failed")]
     assert "over 0 to 1 of 1 images a seed" in clean(rows).notes[0]
