@@ -19,7 +19,7 @@ from benchmark.page.index import write_index
 from benchmark.page.realism import conditions_of as realism_conditions
 from benchmark.page.realism import outside, sets_of
 from benchmark.page.render import render, render_apart, render_only
-from benchmark.page.section import CONSTANT, Facts, Rows, Split
+from benchmark.page.section import Facts, Rows, Split
 from benchmark.page.speed import conditions_of
 from benchmark.plan import Job, PlanError, Study
 from benchmark.published import figures
@@ -192,6 +192,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
         arguments={method: study.arguments_of(method) for method in study.methods},
         marks={method: mark for method in study.methods if (mark := mark_of(study, method, method in constant))},
+        told={method: what_is_told(study, method) for method in study.methods}, constant=constant,
         kinds=kinds, unranked=unranked, devices=tuple(devices), **lists(jobs, held, rows.costs),
         author_lists={split: tuple(tiles) for split, tiles in study.data.splits().items()}
         if study.dataset == "csakd-tiles" and study.dataset_options.get("lists", "authors") == "authors" else {},
@@ -361,8 +362,8 @@ def unranked_words(study: Study, constant: Sequence[str]) -> tuple[str, ...]:
     chosen = [method for method in study.methods if study.is_oracle(method) and method not in told_it]
     words = [f"Not ranked: {', '.join(told_it)}, since told the reference."] if told_it else []
     words += [f"Not ranked: {', '.join(chosen)}, since kept where best on the images scored."] if chosen else []
-    words += [f"Not ranked: {', '.join(constant)}, whose output is the same whatever the images are: noise of {SEVERE_DB:g} dB "
-              f"and more on both changes its PSNR by less than {UNMOVED_DB:g} dB."] if constant else []
+    words += [f"Not ranked: {', '.join(constant)}, whose output hangs on neither image: noise on both, at an SNR of "
+              f"{SEVERE_DB:g} dB or less, changes its PSNR by less than {UNMOVED_DB:g} dB."] if constant else []
     if (count := len(amounts_of(study))) > 1:
         words.append(f"Trained methods are not ranked, since their training budgets differ ({count} of them).")
     return tuple(words)
@@ -378,7 +379,7 @@ def mark_of(study: Study, method: str, constant: bool) -> str:
     """What must be said behind a method's name: what it is told, what it is faithful to, and whether it does anything."""
     held = card(method)
     words = [what_is_told(study, method), "oracle" if study.is_oracle(method) else "",
-             "described" if held.fidelity == "described" else "", CONSTANT if constant else ""]
+             "described" if held.fidelity == "described" else "", "constant output" if constant else ""]
     return ", ".join(word for word in words if word)
 
 

@@ -106,8 +106,7 @@ def about(whole: Section, method: str) -> dict[str, str]:
     card = whole.facts.cards.get(method)
     if card is None:
         return dict.fromkeys(ABOUT, "")
-    marks = whole.facts.marks.get(method, "").split(", ")
-    told = next((word for word in ("oracle", "known", "blind") if word in marks), card.told)
+    told = "oracle" if "oracle" in whole.facts.marks.get(method, "") else whole.facts.told.get(method, card.told)
     return {"family": card.family, "told": told, "fidelity": card.fidelity}
 
 

@@ -120,7 +120,8 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float], kinds: Mapping[
     Args:
         drawn: methods of the figure.
         quality: of each, greater is better; it may be missing or NaN.
-        kinds: of methods; the best of each kind come first, then the second of each.
+        kinds: of methods; the best of each kind come first, then the second of each. Those without one come last, but for what
+            comes trained.
     """
     if len(drawn) <= IN_COLOUR:
         return tuple(drawn)
@@ -132,8 +133,9 @@ def coloured(drawn: Sequence[str], quality: Mapping[str, float], kinds: Mapping[
     for method in sorted((each for each in drawn if each not in ALWAYS), key=lambda each: -worth(each)):
         kind = (kinds or {}).get(method, "")
         places[method] = taken[kind] = taken.get(kind, 0) + 1
-    order = sorted(drawn, key=lambda method: (method not in ALWAYS, worth(method) == -math.inf, places.get(method, 0),
-                                              -worth(method)))
+    unranked = {method for method in places if kinds and method not in kinds and "@weights=" not in method}
+    order = sorted(drawn, key=lambda method: (method not in ALWAYS, method in unranked, worth(method) == -math.inf,
+                                              places.get(method, 0), -worth(method)))
     return tuple(method for method in drawn if method in order[:IN_COLOUR])
 
 
@@ -230,7 +232,7 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen, kinds=True), far_words(far, column.decimals or 1), band, _notes(cells)]
+    notes = [thinned(drawn, chosen, kinds=bool(facts.kinds)), far_words(far, column.decimals or 1), band, _notes(cells)]
     variable = axis.label.rpartition(" (")[0] or axis.label
     return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
                 f"{column.label} against {variable}, {msi_bands} MSI bands",

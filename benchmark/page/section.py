@@ -17,7 +17,6 @@ from benchmark.published import Printed
 from benchmark.rows import CURVE, IDENTITY, SCORE
 from methods.registry import Method
 
-CONSTANT = "constant output"  # among the marks of a method whose training ended in one
 NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
 NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
 
@@ -69,6 +68,8 @@ class Facts:
         cards: of the methods, each with what it is told as built here; of the registered ones.
         arguments: build arguments of the methods that are not those of their cards.
         marks: words behind a method's name.
+        told: what each method is told of the sensors as built here: ``known``, ``blind`` or nothing.
+        constant: methods whose output is the same whatever the images are.
         kinds: with which methods one is ranked: a key of :data:`benchmark.page.formats.KINDS`; missing: with none.
         unranked: sentences that say which methods are not ranked, and why.
         devices: that measured.
@@ -95,6 +96,8 @@ class Facts:
     cards: Mapping[str, Method] = field(default_factory=dict)
     arguments: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     marks: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, str] = field(default_factory=dict)
+    constant: tuple[str, ...] = ()
     kinds: Mapping[str, str] = field(default_factory=dict)
     unranked: tuple[str, ...] = ()
     devices: tuple[str, ...] = ()

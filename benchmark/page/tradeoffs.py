@@ -167,17 +167,18 @@ def _complexity(section: Section, msi_bands: int, words: str, levels: Sequence[L
     notes = [f"The study has no {' and no '.join(asked)}: {levels[-1].words} is its heaviest noise." if asked else "",
              "Colour: family of the method.", far_words(far, 2),
              f"Named: {len(named)} of {len(drawn)}, the best on clean scenes." if len(named) < len(drawn) else ""]
-    least, most = min(drops, key=drops.__getitem__), max(drops, key=drops.__getitem__)
+    alive = [method for method in drops if method not in facts.constant] or list(drops)
+    least, most = min(alive, key=drops.__getitem__), max(alive, key=drops.__getitem__)
     return Plot(f"{section.slug}-figure-complexity-msi{msi_bands}", f"Parameters and PSNR, {msi_bands} MSI bands", caption,
                 figure, " ".join(filter(None, notes)), section.caption(),
-                f"From clean to {levels[-1].words} {least} falls least ({drops[least]:.1f} dB), {most} most "
+                f"From clean to {levels[-1].words} {least} falls least ({round(drops[least], 1) + 0:.1f} dB), {most} most "
                 f"({drops[most]:.1f} dB).")
 
 
 def _label(method: str, drop: float, alone: bool) -> str:
     """A method, or of several variants what is varied, and how far it falls."""
     name, at, words = method.partition("@")
-    return plain(f"{name if alone or not at else f'@{words[:20]}'}\n{-drop:+.1f} dB")
+    return plain(f"{name if alone or not at else f'@{words[:20]}'}\n{round(-drop, 1) + 0:+.1f} dB")
 
 
 def _named(figure: Figure, axes: Axes, points: Sequence[tuple[str, tuple[float, float]]]) -> None:

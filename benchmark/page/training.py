@@ -7,10 +7,22 @@ from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.ticker import NullFormatter
 
-from benchmark.page.plots import FENCES, GREY, Plot, canvas, coloured, legend, mean_line, own_style, plain, styles, thinned
+from benchmark.page.plots import (
+    GREY,
+    Plot,
+    canvas,
+    coloured,
+    far_off,
+    far_words,
+    legend,
+    mean_line,
+    own_style,
+    plain,
+    styles,
+    thinned,
+)
 from benchmark.page.section import Section, protocol_words, said
 
 TERMS = {"loss": "total loss", "l1": "L1 loss", "beba": "BEBA loss", "sam": "SAM loss", "kd": "feature KD",
@@ -21,6 +33,7 @@ OTHERS = (  # file name, title, quantity, label
     ("lr", "Learning rate", "lr", "learning rate"),
 )
 TRIAL = "val_psnr_db_at_lr_"  # how the quantities of a trial of learning rates begin: one value each, in no figure
+BETTER = {"val_psnr_db": 1, "val_sam_deg": -1, "loss": -1}  # what every method logs, and its good side
 MANY = 8  # methods in one panel, above which it is a figure of its own
 PANELS = 6  # in one figure
 
@@ -77,11 +90,13 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     drawn = [method for method in section.facts.methods if (curves["method"] == method).any()]
     chosen = coloured(drawn, final)
     look = styles(section.facts.methods) | {method: GREY for method in drawn if method not in chosen}
-    outside: dict[str, None] = {}
+    far: dict[str, float] = {}
     with own_style():
         figure, panels = canvas(len(quantities), 2.9 if len(quantities) == 1 else 1.35, drawn, chosen)
         for axes, (quantity, label) in zip(panels, quantities.items()):
-            here = curves[curves["quantity"] == quantity]
+            diverged = _diverged(curves, quantity)
+            far |= diverged
+            here = curves[(curves["quantity"] == quantity) & ~curves["method"].isin(list(diverged))]
             for method, run in here.groupby("method", sort=True):
                 values = run.groupby(["epoch", "seed"])["value"].mean()
                 epochs = [float(epoch) for epoch, _ in values.index]
@@ -96,7 +111,6 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
                 axes.set_yscale("log")
                 axes.yaxis.set_major_formatter("{x:g}")
                 axes.yaxis.set_minor_formatter(NullFormatter())
-            outside |= dict.fromkeys(_ended(axes, here, "up" if quantity == "val_psnr_db" else "down", loss))
             axes.set_ylabel(plain(label), fontsize=9 if len(quantities) > 1 else 10)
         panels[-1].set_xlabel("epoch")
         panels[0].set_title(f"{msi_bands} MSI bands", fontsize=10)
@@ -106,7 +120,7 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
     seeds = ", ".join(str(seed) for seed in sorted(set(curves["seed"])))
     band = ", mean over the seeds with a band of their standard deviation" if runs.max() > 1 else ""
     notes = [thinned(drawn, chosen, "of the last validation"), f"Runs: {counted}; seeds {seeds}.",
-             f"Leaves the axis, far worse than all else: {', '.join(outside)}." if outside else "",
+             far_words(far, 4),
              "Each line ends where the first of its seeds does." if len(curves) < len(asked) else "", *_stale(curves)]
     conditions = [f"{protocol_words(section.facts).capitalize()}; devices: {', '.join(section.facts.devices) or 'unknown'}.",
                   *said(section.facts)]
@@ -116,24 +130,19 @@ def _training(section: Section, curves: pd.DataFrame, name: str, title: str, msi
                 " ".join(conditions), f"{title} per epoch. At the end, {alt}.")
 
 
-def _ended(axes: Axes, curves: pd.DataFrame, better: str, loss: bool) -> list[str]:
-    """End an axis where nearly all values do, on their bad side; and the methods that leave it there.
+def _diverged(curves: pd.DataFrame, quantity: str) -> dict[str, float]:
+    """Of the methods of one panel those far worse than all others in the second half of their runs, which are not drawn.
 
-    The end is Tukey's outer fence, of losses in decades: one training that diverges would press all others together.
+    A training that diverges would press all others together. Losses are set against each other in decades.
     """
-    values = curves["value"][curves["value"] > 0] if loss else curves["value"]
-    scaled = (np.log10(values) if loss else values) * (1 if better == "up" else -1)
-    if not len(scaled):
-        return []
-    low, high = np.percentile(scaled, (25, 75))
-    fence = low - FENCES[-1] * (high - low)
-    if scaled.min() >= fence:
-        return []
-    end, best = (-fence, -scaled.max()) if better == "down" else (fence, scaled.max())
-    end, best = (10 ** end, 10 ** best) if loss else (end, best)
-    margin = 0.0 if loss else 0.03 * abs(best - end)
-    axes.set_ylim(**({"bottom": end, "top": best + margin} if better == "up" else {"bottom": best - margin, "top": end}))
-    return sorted(set(curves["method"][scaled.index[scaled < fence]]))
+    sign, loss = BETTER.get(quantity, 0), quantity == "loss"
+    own = curves[(curves["quantity"] == quantity) & (curves["epoch"] > curves.groupby("method")["epoch"].transform("max") / 2)]
+    usual = own.groupby("method")["value"].median()
+    scaled = np.log10(usual[usual > 0]) if loss else usual
+    if not sign or not len(scaled):
+        return {}
+    far = far_off({str(method): float(value) for method, value in scaled.items()}, "up" if sign > 0 else "down")
+    return {method: float(usual[method]) for method in far}
 
 
 def last_values(curves: pd.DataFrame, quantity: str) -> dict[str, float]:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy.stats import bootstrap
 
 from benchmark.metrics import METRICS
-from benchmark.page.section import CONSTANT, NO_ROWS, Section
+from benchmark.page.section import NO_ROWS, Section
 from benchmark.protocol import CLEAN, Scenario
 from methods import available, card
 from methods.registry import split_label
@@ -142,7 +142,7 @@ def has(section: Section, *methods: str) -> bool:
 def supervised(section: Section, but: Sequence[str] = ()) -> list[str]:
     """Networks trained on other scenes, without oracles, variants, those named, and those of constant output."""
     known = [each for each in section.facts.methods if each in available("supervised") and each not in but]
-    return [each for each in known if not card(each).oracle and CONSTANT not in section.facts.marks.get(each, "")]
+    return [each for each in known if not card(each).oracle and each not in section.facts.constant]
 
 
 def variants(section: Section, method: str, key: str) -> dict[object, str]:
@@ -174,6 +174,8 @@ def beats(section: Section, own: Sequence[str], others: Sequence[str], metrics: 
     if not own_there or not there:
         missing = " and ".join(own) if not own_there else "what it is set against"
         return Verdict(None, why=f"this study has no rows of {missing}")
+    if constant := [each for each in (*own_there, *there) if each in section.facts.constant]:
+        return Verdict(None, why=f"the output of {', '.join(constant)} is constant")
     kinds = {section.facts.kinds.get(each, "") for each in (*own_there, *there) if card(each).family == "supervised"}
     if kinds - {"trained"}:
         return Verdict(None, why="the trained methods of this study had unequal training budgets, so that none is ranked")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark.plan import Study
+from benchmark.plan import Label, Study
 from benchmark.protocol import CLEAN, noise
 from benchmark.studies.registry import register
 from benchmark.studies.shared import ALONE, EQUAL, PAIR, REDUCED, SCENES, SNR_DB
@@ -40,16 +40,19 @@ for _what in ABLATIONS:
             **_settings,
         ))
 
-# At the published sizes, one learning rate for all: by equal steps, and by some equal minutes a network, since the student
-# alone makes three steps in the time of one with its teacher.
-for _what, _alone in (("steps", 2000), ("minutes", 6000)):
+# At the published sizes, one learning rate for all: by equal steps, and by about equal processor time a network.
+for _what, _alone, _words in (
+        ("steps", 2000, "S3RNet's pair had 2,000 steps together, the student without its teacher (recipe=alone) as many"),
+        ("minutes", 6000, "S3RNet's pair had 2,000 steps together, the student without its teacher (recipe=alone) 6,000, which "
+                          "take about half as long: the same time a network")):
     register(Study(
         name=f"distillation-{_what}",
-        title=f"Whether S3RNet's student gains by its teacher, under equal {_what}",
+        title=f"Whether S3RNet's student gains by its teacher, under equal {_what}{' a network' * (_what == 'minutes')}",
         methods=(*PAIR, ALONE),
         msi_bands=(4,),
         scenarios=(CLEAN, noise("both", 25)),
         seeds=(0, 1, 2),
+        labels=(Label(_words, ("training", "exceptions", "methods")),),
         **SCENES, training={"steps": 2000, **EQUAL, "lr": 3e-4, "lr_range": ()}, exceptions={ALONE: {"steps": _alone}},
         cost_lr_size=24,
     ))

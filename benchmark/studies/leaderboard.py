@@ -69,7 +69,7 @@ register(Study(
 
 register(Study(
     name="six-bands",
-    title="Six MSI bands, real AVIRIS scenes, the best network of study aviris",
+    title="Six MSI bands, real AVIRIS scenes, the best network of bands to bands",
     methods=(*available("classical"), "subspace-net@weights=shipped", "mimo-sst"),
     msi_bands=(6,),
     scenarios=FEW,

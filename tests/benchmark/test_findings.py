@@ -12,6 +12,7 @@ from benchmark import rows
 from benchmark.page import findings
 from benchmark.page.claims import MEASURED
 from benchmark.page.findings import papers, parts, trusting
+from benchmark.page.training import TRIAL
 from benchmark.plan import PlanError, plan
 from benchmark.store import folder
 from benchmark.studies import study
@@ -74,7 +75,7 @@ def test_means_are_those_of_the_rows(text):
     kinds = {line[0].strip("`"): line[1] for line in leaders[1:]}
     words = [kind.partition(",")[0] for kind in kinds.values()]
     assert words == sorted(words, key=words.index)  # together
-    assert kinds["mimo-sst"] == "trained here"
+    assert kinds["mimo-sst"] == "trained here" and kinds["u2mdn"] == "optimised for each image, told the SRF"
     assert kinds["s3rnet-subspace@train=and-procedural"] == "trained here, told the responses"
     leak = study("leak")
     clean = pd.concat([rows.read(folder(ROOT / "results", job) / "rows.csv").assign(label=job.method)
@@ -213,6 +214,20 @@ def test_claims_are_counted_once(text):
     assert hold == sum(line[2] == "—" for line in lines) and fail == sum(line[1] == "—" for line in lines)
     for line in lines:
         assert set((line[1] + ", " + line[2]).split(", ")) <= {*papers.DECIDING, "—"}
+
+
+def test_the_learning_rate_of_a_pair_is_the_best_for_both():
+    def curves(*trials, job="j", seed=0):
+        return pd.DataFrame([{"method": method, "seed": seed, "job": job, "quantity": f"{TRIAL}{rate}", "value": value}
+                             for method, rate, value in trials])
+
+    pair = curves(("teacher", "0.0001", 20.0), ("student", "0.0001", 10.0), ("teacher", "0.0003", 19.0),
+                  ("student", "0.0003", 15.0), ("teacher", "0.001", 40.0), ("student", "0.001", np.nan))
+    other = curves(("net", "0.01", np.nan), ("net", "0.03", 3.0), job="k", seed=2)
+    none = curves(("lost", "0.01", np.nan), ("lost", "0.03", np.nan), job="m")
+    assert trusting.chosen_rates(pd.concat([pair, other, none], ignore_index=True)) == {
+        ("teacher", 0): "0.0003", ("student", 0): "0.0003", ("net", 2): "0.03", ("lost", 0): "0.01"}
+    assert trusting.chosen_rates(pair[:0]) == {}
 
 
 def test_six_bands_stand_beside_four(text):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 
@@ -27,10 +28,11 @@ from benchmark.page.findings.parts import (
     signed,
     value,
 )
-from benchmark.page.section import CONSTANT, Section
+from benchmark.page.section import Section
 from benchmark.page.statistics import of_images
 from benchmark.protocol import CLEAN, Scenario, noise, shifted, told_psf
 from benchmark.studies import study
+from methods import card
 
 FEWEST = 3  # networks, for an order of methods to be told
 QUICK = 1.0  # seconds an image of the size that costs are measured at
@@ -88,7 +90,8 @@ def leaders(held: Held, count: int = 3) -> Table:
                      *(f"other flights, {words}" for words, _ in noisy), "SAM other (deg)"]]
     for kind, words in GROUPS:
         for method in ranked(here, of_group(here, kind))[:count]:
-            told = ", told the responses" if "known" in here.facts.marks.get(method, "").split(", ") else ""
+            takes = inspect.signature(card(method).build).parameters
+            told = f", told the {'responses' if 'psf' in takes else 'SRF'}" if here.facts.told.get(method) == "known" else ""
             alone = of_images(here, CLEAN, here.facts.msi_bands[0], method, "psnr_db")
             lines.append([f"`{method}`", words + (told if kind not in ("known", "blind") else ""),
                           *(decibels(psnr(section, method)) for section in (splits[SAME], here)),
@@ -108,7 +111,7 @@ def leading(held: Held) -> Part:
         "Who leads",
         f"On other flights, {'; '.join(best)}.",
         (markdown(leaders(held)), f"Images: same flight {_count(splits[SAME])}, other flights {_count(here)}. "
-         f"{here.split.words if here.split else ''} A mean of so few images is what it is a mean of, image by image.",
+         f"{here.split.words if here.split else ''} A mean of so few images hides how they differ: they stand beside it.",
          counted(splits),
          "![PSNR against the SNR of both images, other flights]"
          "(aviris/figures/aviris-test-other-flight-noise-both-psnr-msi4.png)"))
@@ -118,11 +121,11 @@ def _count(section: Section) -> int:
     return len(section.split.images) if section.split else 0
 
 
-def counted(splits: dict[str, Section]) -> str:
+def counted(splits: dict[str, Section], but: Collection[str] = ()) -> str:
     """How many networks pass the training-free ones that everybody has, and the one that sees no LR-HSI."""
     here = splits[OTHER]
     bands = here.facts.msi_bands[0]
-    asked = of_group(here, "trained")
+    asked = [method for method in of_group(here, "trained") if method not in but]
     networks = ranked(here, asked)
     said = []
     for name in ranked(here, (name for name in FLOORS if name in here.facts.methods)):
@@ -133,8 +136,8 @@ def counted(splits: dict[str, Section]) -> str:
                            for image, score in alone[name].items())
         said.append(f"above {name} ({decibels(psnr(splits[SAME], name))} / {decibels(psnr(here, name))} dB): "
                     f"{', '.join(above)} in the mean ({images})")
-    constant = [method for method in here.facts.methods if CONSTANT in here.facts.marks.get(method, "")]
-    aside = f" Not counted, since their output is constant: {', '.join(f'`{name}`' for name in constant)}." if constant else ""
+    constant = [f"`{name}`" for name in here.facts.methods if name in here.facts.constant or name in but]
+    aside = f" Not counted, since their output is constant: {', '.join(constant)}." if constant else ""
     return (f"Of {len(networks)} trained networks{f', {len(asked)} asked for' if len(asked) > len(networks) else ''}, "
             f"{'; '.join(said)}.{aside}")
 
@@ -151,16 +154,17 @@ def six_bands(held: Held) -> Part:
             for method in ranked(six[OTHER], of_group(six[OTHER], kind))[:2]:
                 lines.append([f"`{method}`", words, minutes if kind == "trained" else "",
                               *(decibels(psnr(splits[split], method)) for split in WORDS for splits in (six, four))])
-        pairs = {split: [pair for method in six[split].facts.methods
-                         if all(map(math.isfinite, pair := (psnr(six[split], method), psnr(four[split], method))))]
+        constant = {*six[OTHER].facts.constant, *four[OTHER].facts.constant}  # scenarios that show it may lack in one of them
+        pairs = {split: [pair for method in six[split].facts.methods if method not in constant
+                         and all(map(math.isfinite, pair := (psnr(six[split], method), psnr(four[split], method))))]
                  for split in WORDS}
         if len(ranked(six[OTHER], of_group(six[OTHER], "trained"))) < FEWEST:
             continue  # an order without networks is that of any study
         alike = ", ".join(f"{correlation(*zip(*pairs[split])):.2f} {where}" for split, where in ON.items())
         better = ", ".join(f"{sum(more > fewer for more, fewer in pairs[split])} {where}" for split, where in ON.items())
-        said.append(f"with {minutes} minutes a network the order of {len(pairs[OTHER])} methods is that with 4 bands by a "
-                    f"Spearman's rho of {alike}, and better with 6 are {better}")
-        counts.append(f"With {minutes} minutes: {counted(six)} [Study {name}]({name}/index.html).")
+        said.append(f"with {minutes} minutes a network the orders of {len(pairs[OTHER])} methods with 4 and with 6 bands "
+                    f"correlate by Spearman's rho of {alike}; better with 6 are {better}")
+        counts.append(f"With {minutes} minutes: {counted(six, constant)} [Study {name}]({name}/index.html).")
     if not said:
         return Part("Six MSI bands")
     answer = "; ".join(said)
@@ -180,8 +184,7 @@ def defects(held: Held) -> Part:
         if changes.notna().any():
             mean = float(changes.groupby(families).mean().mean())
             words = level_words(axis, level) + ("" if axis.unit else f" ({axis.label})")
-            found.append((mean, f"{words}", [f"{decibels(score)} ({signed(change)})"
-                                                         for score, change in zip(scores, changes)]))
+            found.append((mean, words, [f"{decibels(score)} ({signed(change)})" for score, change in zip(scores, changes)]))
     if not found:
         return Part("What goes wrong first")
     found.sort(key=lambda each: each[0])

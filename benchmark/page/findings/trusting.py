@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -22,7 +24,6 @@ from benchmark.page.findings.parts import (
     ranked,
     signed,
 )
-from benchmark.page.section import CONSTANT
 from benchmark.page.statistics import of_images
 from benchmark.page.training import TRIAL
 from benchmark.protocol import CLEAN
@@ -55,7 +56,7 @@ def more_minutes(held: Held) -> Part:
                     f"`{networks[gains.argmin()]}` {signed(gains.min())}, most `{networks[gains.argmax()]}` "
                     f"{signed(gains.max())}; Spearman's rho of the order {correlation(short, long):.2f})")
     rates = [chosen_rates(held(name).whole.rows.curves) for name in ("aviris-short", "aviris")]
-    anew = [f"`{method}` {' to '.join(rate[method, 0] for rate in rates)}" for method in networks
+    anew = [f"`{method}` {' to '.join(rate.get((method, 0), 'none') for rate in rates)}" for method in networks
             if rates[0].get((method, 0)) != rates[1].get((method, 0))]
     passed = [sum(psnr(splits[OTHER], method) > psnr(splits[OTHER], "gsa") for method in networks) for splits in (few, many)]
     return Part(
@@ -63,17 +64,26 @@ def more_minutes(held: Held) -> Part:
         f"{after / before:g} times the minutes give {len(networks)} networks {' and '.join(said)}, in the median; "
         f"above gsa on other flights are {passed[1]} of them, after {before:g} minutes {passed[0]}.",
         (markdown(lines), f"Clean images. {after:g} processor minutes of one core where "
-         f"[study aviris-short](aviris-short/index.html) gives {before:g}, S3RNet's pair twice as many. TFNet, "
-         "SSRNet and MSDCNN do not end after the 10,000 steps of their release. The learning rate is chosen anew, by a trial "
-         f"that is as long a part of the minutes, and another one was taken for {len(anew)}: {', '.join(anew) or 'none'}. "
+         f"[study aviris-short](aviris-short/index.html) gives {before:g}, S3RNet's pair twice as many. With "
+         f"{after:g} minutes TFNet, SSRNet and MSDCNN go on after the 10,000 steps of their release. The "
+         "learning rate is chosen anew, by a trial of a twentieth of the minutes, and another one was taken for "
+         f"{len(anew)}: {', '.join(anew) or 'none'}. "
          "Networks whose output is constant in one of the two are left out."))
 
 
 def chosen_rates(curves: pd.DataFrame) -> dict[tuple[str, int], str]:
-    """Of networks and seeds with a trial of learning rates, the one that was taken: the best in its validation."""
+    """Of networks and seeds with a trial of learning rates, the one that was taken.
+
+    That is the one whose validation PSNR, summed over the networks of a training, is highest (``Training.best_factor``).
+
+    Args:
+        curves: logged by the trainings of one MSI band count.
+    """
     trials = curves[curves["quantity"].str.startswith(TRIAL)] if len(curves) else curves
-    best = trials.loc[trials.groupby("job")["value"].idxmax().dropna()] if len(trials) else trials
-    taken = {row.job: f"{float(row.quantity.removeprefix(TRIAL)):g}" for row in best.itertuples()}
+    taken: dict[str, str] = {}
+    for job, own in trials.groupby("job", sort=False) if len(trials) else ():
+        sums = own.groupby("quantity", sort=False)["value"].agg(lambda each: each.sum(skipna=False)).fillna(-math.inf)
+        taken[job] = f"{float(str(sums.idxmax()).removeprefix(TRIAL)):g}"
     runs = curves[["method", "seed", "job"]].drop_duplicates() if len(curves) else curves
     return {(row.method, row.seed): taken[row.job] for row in runs.itertuples() if row.job in taken}
 
@@ -127,8 +137,8 @@ def seeds(held: Held) -> Part:
     return Part(
         "What a seed changes",
         f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())} over "
-        f"{len(study('seeds').seeds)} starts, of {len({line[0] for line in lines[1:]})} networks; all others have one seed, "
-        "and a difference of that size between two of them need not be one of methods.",
+        f"{len(study('seeds').seeds)} starts, of {len({line[0] for line in lines[1:]})} networks; all others of study aviris "
+        "have one seed, and a difference of that size between two of them need not be one of methods.",
         (markdown(lines),
          "Clean images. A start may take another learning rate in its trial, which is part of the spread. The minutes of study "
          "aviris, of `s3rnet-subspace` those of study aviris-short ([study "
@@ -150,9 +160,10 @@ def kept(held: Held) -> Part:
     curves = held("aviris").whole.rows.curves
     taken = chosen_rates(curves)
     if taken:
-        first = curves[curves["quantity"].str.startswith(TRIAL)].groupby("method")["quantity"].first().str.removeprefix(TRIAL)
-        published = sum(float(rate) == float(taken[method, 0]) for method, rate in first.items())
-        words.append(f"Of {len(first)} trainings the short trial of learning rates took the published one for {published}, a "
+        first = curves[curves["quantity"].str.startswith(TRIAL)].groupby("method")["quantity"].first()
+        first = first.map(lambda quantity: f"{float(quantity.removeprefix(TRIAL)):g}")
+        published = sum(rate == taken.get((method, 0)) for method, rate in first.items())
+        words.append(f"Of {len(first)} networks the short trial of learning rates took the published one for {published}, a "
                      f"higher one for {len(first) - published}.")
     return Part("What is chosen how", " ".join(words))
 
@@ -179,7 +190,7 @@ def trainings(held: Held) -> Part:
         return Part("What was trained for how long")
     steps_made = sorted(int(line[1]) for line in lines[1:])
     facts = held("aviris").whole.facts
-    constant = [f"`{method}`" for method in facts.methods if CONSTANT in facts.marks.get(method, "")]
+    constant = [f"`{method}`" for method in facts.constant]
     black = {split: [f"`{method}`" for method in facts.methods if psnr(section, method) < 0]
              for split, section in held("aviris").splits.items()}
     worse = ", ".join(f"{', '.join(names)} {ON[split]}" for split, names in black.items() if names)
