@@ -157,12 +157,16 @@ def test_distillation_is_of_the_rows(text, split):
 
 @pytest.mark.parametrize("split", ["test-same-flight", "test-other-flight"])
 def test_seeds_are_of_the_rows(text, split):
-    found = clean_by_seed("seeds", split)
-    seeds = {line[0].strip("`"): line for line in lines_of(text, "What a seed changes") if line[1] == split}
-    for method in {method for method, _ in found if (method, 1) in found}:
-        own = [found[method, seed] for seed in (0, 1, 2)]
-        assert [float(value) for value in seeds[method][2].split(", ")] == pytest.approx(own, abs=0.006)
-        assert float(seeds[method][4]) == pytest.approx(np.std(own, ddof=1), abs=0.006)
+    lines = {(line[1], line[0].strip("`")): line for line in lines_of(text, "What a seed changes") if line[2] == split}
+    for name, networks in (("seeds", 3), ("distillation-steps", 3)):
+        found, spreads = clean_by_seed(name, split), []
+        methods = {method for method, _ in found if (method, 1) in found}
+        for method in methods:
+            own = [found[method, seed] for seed in (0, 1, 2)]
+            assert [float(value) for value in lines[name, method][3].split(", ")] == pytest.approx(own, abs=0.006)
+            spreads.append(np.std(own, ddof=1))
+            assert float(lines[name, method][5]) == pytest.approx(spreads[-1], abs=0.006)
+        assert len(methods) == networks and f"{max(spreads):.2f} dB {parts.ON[split]}" in text
 
 
 def test_trainings_are_those_of_the_rows(text):

@@ -117,33 +117,36 @@ def folds(held: Held) -> Part:
 
 
 def seeds(held: Held) -> Part:
-    """What another start of a training changes."""
-    lines: Table = [["network", "split", "by seed", "mean", "standard deviation", "learning rates taken"]]
-    spreads: dict[str, list[float]] = {}
-    taken = chosen_rates(held("seeds").whole.rows.curves)
-    for name, section in held("seeds").splits.items():
-        for method in section.facts.methods:
-            values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
-            if len(values) > 1:
-                spread = float(np.std(values, ddof=1))
-                spreads.setdefault(ON[name], []).append(spread)
-                lines.append([f"`{method}`", name, ", ".join(map(decibels, values)), decibels(float(np.mean(values))),
-                              decibels(spread), ", ".join(taken[method, seed] for seed in study("seeds").seeds
-                                                          if (method, seed) in taken)])
-    if len(lines) == 1:
+    """What another start of a training changes: with a learning rate that each start chooses, and with one for all."""
+    lines: Table = [["network", "study", "split", "by seed", "mean", "standard deviation", "learning rates taken"]]
+    spreads: dict[str, dict[str, list[float]]] = {"seeds": {}, "distillation-steps": {}}
+    for label, found in spreads.items():
+        taken = chosen_rates(held(label).whole.rows.curves)
+        for name, section in held(label).splits.items():
+            for method in section.facts.methods:
+                values = [score for _, score in section.score(CLEAN, 4, method, "psnr_db").by_seed]
+                if len(values) > 1:
+                    found.setdefault(ON[name], []).append(float(np.std(values, ddof=1)))
+                    rates = [taken.get((method, seed), "") for seed in section.facts.seeds[method]]
+                    lines.append([f"`{method}`", label, name, ", ".join(map(decibels, values)),
+                                  decibels(float(np.mean(values))), decibels(found[ON[name]][-1]),
+                                  ", ".join(filter(None, rates))])
+    if not spreads["seeds"]:
         return Part("What a seed changes")
+    most, one_rate = (" and ".join(f"{decibels(max(own))} dB {where}" for where, own in found.items())
+                      for found in spreads.values())
     apart = [signed(psnr(section, "s3rnet-subspace@train=and-procedural") - psnr(section, "subspace-ridge"))
              for section in held("aviris").splits.values()]
     return Part(
         "What a seed changes",
-        f"Standard deviations up to {' and '.join(f'{decibels(max(own))} dB {where}' for where, own in spreads.items())} over "
-        f"{len(study('seeds').seeds)} starts, of {len({line[0] for line in lines[1:]})} networks; all others of study aviris "
-        "have one seed, and a difference of that size between two of them need not be one of methods.",
+        f"Standard deviations up to {most} over {len(study('seeds').seeds)} starts, each with the learning rate of its own "
+        f"trial{f', and up to {one_rate} with one rate for all' if one_rate else ''}. All other networks of study aviris have one "
+        "seed, and a difference of that size between two of them need not be one of methods.",
         (markdown(lines),
-         "Clean images. A start may take another learning rate in its trial, which is part of the spread. The minutes of study "
-         "aviris, of `s3rnet-subspace` those of study aviris-short ([study "
-         f"seeds](seeds/index.html)). After {study('aviris').training['minutes']:g} minutes, of one seed, it corrects what "
-         f"`subspace-ridge` finds by {' / '.join(apart)} dB."))
+         "Clean images. [Study seeds](seeds/index.html) has the minutes of study aviris, of `s3rnet-subspace` those of study "
+         "aviris-short; [study distillation-steps](distillation-steps/index.html) 2,000 steps at one learning rate. After "
+         f"{study('aviris').training['minutes']:g} minutes, of one seed, `s3rnet-subspace` corrects what `subspace-ridge` "
+         f"finds by {' / '.join(apart)} dB."))
 
 
 def kept(held: Held) -> Part:
