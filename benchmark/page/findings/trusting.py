@@ -140,8 +140,8 @@ def seeds(held: Held) -> Part:
     return Part(
         "What a seed changes",
         f"Standard deviations up to {most} over {len(study('seeds').seeds)} starts, each with the learning rate of its own "
-        f"trial{f', and up to {one_rate} with one rate for all' if one_rate else ''}. All other networks of study aviris have one "
-        "seed, and a difference of that size between two of them need not be one of methods.",
+        f"trial{f', and up to {one_rate} with one rate for all' if one_rate else ''}. All other networks of study aviris have "
+        "one seed, and a difference of that size between two of them need not be one of methods.",
         (markdown(lines),
          "Clean images. [Study seeds](seeds/index.html) has the minutes of study aviris, of `s3rnet-subspace` those of study "
          "aviris-short; [study distillation-steps](distillation-steps/index.html) 2,000 steps at one learning rate. After "
