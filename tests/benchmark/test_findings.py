@@ -334,7 +334,11 @@ def test_what_the_readme_tells_of_other_studies_is_of_their_rows():
     assert "reach from below 0 to above a half" in readme and len(intervals) == 6
     assert all(float(low) < 0 and float(high) > 0.5 for low, high in intervals)
     below, count = map(int, re.search(r"(\d+) of the (\d+) means compared are below bicubic", text).groups())
-    assert "most of these networks are still below bicubic" in readme and below > count / 2
+    assert "Most of these networks are still below bicubic" in readme and below > count / 2
+    changes = [float(line[8].replace("−", "-").split(" ± ")[0]) for line in lines_of(text, "What each idea")[1:]
+               if "fusion=" in line[0] and "concat" not in line[0]]
+    assert told(r"block gain ([\d.]+) to ([\d.]+) dB on other flights, for teacher and student") == pytest.approx(
+        [min(changes), max(changes)], abs=0.06)
     assert "corrected for the number of tests, none." in text  # as the README says of losses, depths and fusions
 
 
