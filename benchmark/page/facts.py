@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def facts_of(study: Study, jobs: list[Job], results: Path, rows: Rows) -> Facts:
         conditions=(("Data", data_words(study)), *fusing_conditions(study), *training_conditions(study, jobs, held, trained),
                     *protocol_conditions(study), ("Devices", ", ".join(devices)),
                     ("Versions", versions(told_of))),
-        cards={method: replace(card(method), told=told(method, study.arguments_of(method))) for method in study.methods},
+        cards={method: card(method) for method in study.methods},
         arguments={method: study.arguments_of(method) for method in study.methods},
         marks={method: mark for method in study.methods if (mark := mark_of(study, method, method in constant))},
         told={method: what_is_told(study, method) for method in study.methods}, constant=constant,
@@ -350,8 +349,7 @@ def constant_outputs(scores: pd.DataFrame) -> tuple[str, ...]:
         return ()
     severe = (scores["noise_target"] == "both") & (scores["snr_db"] <= SEVERE_DB)
     good = scores[(scores["status"] == "ok") & (severe | (scores["scenario"] == "clean"))]
-    levels = good.groupby(
-        ["method", "split", "image", "msi_bands", "seed"])["psnr_db"].agg(["min", "max", "count"])
+    levels = good.groupby(["method", "split", "image", "msi_bands", "seed"])["psnr_db"].agg(["min", "max", "count"])
     moved = (levels["max"] - levels["min"] >= UNMOVED_DB) | (levels["count"] < 2)
     return tuple(method for method, each in moved.groupby(level="method", sort=False) if not each.any())
 

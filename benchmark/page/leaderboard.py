@@ -106,7 +106,7 @@ def about(whole: Section, method: str) -> dict[str, str]:
     card = whole.facts.cards.get(method)
     if card is None:
         return dict.fromkeys(ABOUT, "")
-    told = "oracle" if "oracle" in whole.facts.marks.get(method, "") else whole.facts.told.get(method, card.told)
+    told = "oracle" if "oracle" in whole.facts.marks.get(method, "") else whole.facts.told.get(method, "")
     return {"family": card.family, "told": told, "fidelity": card.fidelity}
 
 

@@ -65,7 +65,7 @@ class Facts:
         statements: what every full caption says: what was trained how, built how, and the labels of the study.
         labels: those of the statements that the study itself makes; they stand on the first screen.
         conditions: ``(heading, words)`` that the page alone says.
-        cards: of the methods, each with what it is told as built here; of the registered ones.
+        cards: of the methods that are registered.
         arguments: build arguments of the methods that are not those of their cards.
         marks: words behind a method's name.
         told: what each method is told of the sensors as built here: ``known``, ``blind`` or nothing.

@@ -41,6 +41,7 @@ def pages(tmp_path_factory):
     held = replace(FACTS, methods=METHODS, msi_bands=(4, 6), scenarios=(CLEAN, noise("both", 35.0), noise("both", 25.0)),
                    seeds=dict.fromkeys(METHODS, (0,)), kinds={name: told(name) or "trained" for name in METHODS},
                    cards={name: card(name) for name in METHODS}, marks={name: told(name) for name in METHODS},
+                   told={name: told(name) for name in METHODS},
                    published={"s3rnet-student": {4: PRINTED}})
     costs = [cost(name, bands, device=device) for name in METHODS for bands in (4, 6)
              for device in ("cpu (a long name of a processor, 1 threads)", "cuda")]

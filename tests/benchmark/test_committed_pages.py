@@ -18,7 +18,8 @@ from benchmark.studies import STUDIES
 
 ROOT = Path(__file__).parents[2]
 COMMITTED = [name for name in (*STUDIES, *APART) if (ROOT / "reports" / name / "index.html").exists()]
-IN_PDF = ("anchored", "leak", "estimators", "realism")  # a quarter of the time is PDF, of the same drawing
+# a quarter of the time is PDF, of the same drawing
+IN_PDF = ("anchored", "leak", "distillation-steps", "estimators", "realism")
 DRAWS = ("matplotlib", "seaborn", "numpy", "pandas")  # another version of one of these may draw another picture
 
 

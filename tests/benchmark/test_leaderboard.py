@@ -22,6 +22,7 @@ NAMES = ("bicubic", "gsa", "hysure", "s3rnet-student")
 
 def made(rows=ROWS, costs=(), fidelity=(), **words):
     held = facts(rows, methods=NAMES, cards={name: card(name) for name in NAMES},
+                 told={"bicubic": "blind", "gsa": "blind", "hysure": "known"},
                  kinds={"bicubic": "blind", "gsa": "blind", "hysure": "known"}, **words)
     return sections(held, Rows(pd.DataFrame(rows), pd.DataFrame(costs), fidelity=pd.DataFrame(fidelity)))
 
@@ -69,7 +70,7 @@ def test_a_card_has_paper_source_fidelity_with_its_difference_and_all_metrics():
 
 def test_what_a_method_is_told_is_as_it_was_built():
     whole, splits = made()
-    whole = replace(whole, facts=replace(whole.facts, cards={"hysure": replace(card("hysure"), told="blind")}))
+    whole = replace(whole, facts=replace(whole.facts, cards={"hysure": card("hysure")}, told={"hysure": "blind"}))
     page = board_html(leaderboard(whole, splits), whole, splits)
     assert 'data-name="hysure" data-family="classical" data-told="blind"' in page
     assert 'data-name="gsa" data-family="" data-told=""' in page  # a method without a card

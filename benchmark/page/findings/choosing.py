@@ -68,16 +68,15 @@ def which(held: Held) -> Part:
             top = [text for method in best for text in (f"`{method}`", decibels(psnr(section, method, scenario)))]
             lines.append([words, *top, *[""] * (4 - len(top))])
             taken[best[0]] = taken.get(best[0], 0) + 1
-    images = len(section.split.images) if section.split else 0
     often = sorted(taken, key=lambda method: -taken[method])
     return Part(
         "Which method to take",
         f"Of {len(lines) - 1} cases on other flights {', '.join(f'`{method}` leads {taken[method]}' for method in often)}.",
         (markdown(lines),
          "Of the training-free methods (and `subspace-net` as shipped, where responses are known) by mean PSNR on "
-         f"{images} images of other flights; the order on your scenes may differ: `fuse` tries several in one command. Of "
-         "networks, `s3rnet-subspace` is told the responses and corrects `subspace-ridge`; `mimo-sst` maps bands to bands and "
-         "is told nothing."))
+         f"{_count(section)} images of other flights; the order on your scenes may differ: `fuse` tries several in one "
+         "command. Of networks, `s3rnet-subspace` is told the responses and corrects `subspace-ridge`; `mimo-sst` maps bands "
+         "to bands and is told nothing."))
 
 
 def leaders(held: Held, count: int = 3) -> Table:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from benchmark.page.cells import decibels
@@ -176,8 +177,8 @@ def distillation(held: Held) -> Part:
 
 def _seconds(held: Held) -> str:
     """What a step of the student takes with its teacher and alone, in the mean over seeds."""
-    curves = held("distillation-steps").whole.rows.curves
-    runs = curves.groupby(["method", "seed"])[["step", "seconds"]].max()
+    curves = pd.concat([held(name).whole.rows.curves for name in ("distillation-steps", "distillation-minutes")])
+    runs = curves.groupby(["method", "job"])[["step", "seconds"]].max()
     each = (runs["seconds"] / runs["step"]).groupby(level="method").mean()
     return f"a step of the pair takes {each['s3rnet-student']:.2f} s, one of the student alone {each[ALONE]:.2f} s"
 
