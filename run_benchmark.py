@@ -119,7 +119,7 @@ def show_fidelity(args: argparse.Namespace) -> int:
 def show_growth(args: argparse.Namespace) -> int:
     """Measure and store how costs grow, one row a point, and render the page of speed."""
     from benchmark import growth
-    from benchmark.page.facts import render_page
+    from benchmark.page.pages import render_page
 
     path, kind = args.results / "growth.csv", device_kind(args.device)
     rows = growth.read(path)
@@ -135,7 +135,7 @@ def show_growth(args: argparse.Namespace) -> int:
 def show_estimators(args: argparse.Namespace) -> int:
     """Measure and store what each estimator makes of each made pair, where it lacks, and render the page."""
     from benchmark import estimators
-    from benchmark.page.facts import render_page
+    from benchmark.page.pages import render_page
 
     path = args.results / "estimators.csv"
     rows = [] if args.force else text_rows(path)
@@ -151,7 +151,7 @@ def show_estimators(args: argparse.Namespace) -> int:
 def show_downstream(args: argparse.Namespace) -> int:
     """Measure and store what fused images are good for, where it lacks, and render the page; 1 if one is not finite."""
     from benchmark import downstream
-    from benchmark.page.facts import render_page
+    from benchmark.page.pages import render_page
 
     path, chosen = args.results / "downstream.csv", tuple(args.methods or downstream.METHODS)
     anew = {downstream.REFERENCE, *chosen} if args.force else set()
@@ -167,7 +167,7 @@ def show_downstream(args: argparse.Namespace) -> int:
 def show_realism(args: argparse.Namespace) -> int:
     """Measure and store real and procedural scenes, where they lack, with their curves, and render the page."""
     from benchmark import realism
-    from benchmark.page.facts import render_page
+    from benchmark.page.pages import render_page
 
     path, beside = args.results / "realism.csv", args.results / "realism-curves.csv"
     rows = [] if args.force else text_rows(path)
@@ -216,7 +216,7 @@ def verify(chosen: Study, jobs: list[Job], root: Path, reports: Path) -> int:
     """Print what is wrong with a results folder and with the study's page; 1 if anything is."""
     from benchmark import folders
     from benchmark.page import current
-    from benchmark.page.facts import render_study
+    from benchmark.page.pages import render_study
 
     found = [*folders.verify(root), *folders.counted(jobs, root)]
     page = reports / chosen.name / "index.html"
@@ -292,7 +292,7 @@ def measure(args: argparse.Namespace) -> int:
         return show_status(due, args.results, getattr(args, "workers", ()))
     if args.command == "verify":
         return verify(chosen, jobs, args.results, args.reports)
-    from benchmark.page.facts import render_artefact, render_study  # what draws takes seconds to load
+    from benchmark.page.pages import render_artefact, render_study  # what draws takes seconds to load
 
     if args.command == "report" and args.only:
         for path in [path for name in args.only for path in render_artefact(chosen, jobs, args.results, args.reports, name)]:

@@ -20,7 +20,7 @@ from benchmark import jobs, store
 from benchmark.arguments import arguments
 from benchmark.flags import study_of
 from benchmark.metrics import METRICS
-from benchmark.page import facts
+from benchmark.page import pages
 from benchmark.plan import Job, plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.rows import read as rows_of_file
@@ -93,8 +93,8 @@ def test_run_measures_renders_and_does_nothing_twice(tiny, tmp_path, capsys):
 
 def test_a_page_is_rendered_again_only_where_something_is_another(tiny, tmp_path, monkeypatch):
     rendered = []
-    original = facts.render_study
-    monkeypatch.setattr(facts, "render_study", lambda *args: rendered.append(args) or original(*args))
+    original = pages.render_study
+    monkeypatch.setattr(pages, "render_study", lambda *args: rendered.append(args) or original(*args))
     assert run(tmp_path) == run(tmp_path) == 0
     assert len(rendered) == 1
     page, table = tmp_path / "reports/tiny/index.html", next((tmp_path / "reports/tiny").rglob("*.csv"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +11,12 @@ import pandas as pd
 
 from benchmark import measurements, store
 from benchmark import rows as tables_of_rows
-from benchmark.page.artefacts import ARTEFACTS
-from benchmark.page.downstream import conditions_of as downstream_conditions
-from benchmark.page.estimators import conditions_of as estimator_conditions
-from benchmark.page.index import write_index
-from benchmark.page.realism import conditions_of as realism_conditions
-from benchmark.page.realism import outside, sets_of
-from benchmark.page.render import render, render_apart, render_only
 from benchmark.page.section import Facts, Rows, Split
-from benchmark.page.speed import conditions_of
-from benchmark.plan import Job, PlanError, Study
+from benchmark.plan import Job, Study
 from benchmark.published import figures
-from benchmark.realism import QUANTITIES
 from benchmark.store import Held
 from methods import card
-from methods.registry import Recipe, near, told
+from methods.registry import Recipe, told
 
 SPLIT_WORDS = {
     ("aviris", "test-same-flight"): "Another scene of a flight that was trained on, without a shared pixel.",
@@ -35,116 +26,11 @@ SPLIT_WORDS = {
 UNMOVED_DB, SEVERE_DB = 0.01, 25.0  # an output that moves less under noise of so low an SNR on both images hangs on neither
 
 
-def render_study(study: Study, jobs: list[Job], results: Path, reports: Path) -> Path:
-    """Render ``reports/<study>/index.html`` from the rows there are, holes shown as holes, and the index of all pages.
-
-    Args:
-        study: what the report should show.
-        jobs: its plan.
-        results: results folder.
-        reports: reports folder.
-
-    Returns:
-        The page.
-
-    Raises:
-        StoreError: the reports folder cannot be written.
-    """
-    rows = rows_of(study, jobs, results)
-    page = render(reports / study.name, facts_of(study, jobs, results, rows), rows)
-    write_index(reports)
-    return page
-
-
-def render_artefact(study: Study, jobs: list[Job], results: Path, reports: Path, name: str) -> list[Path]:
-    """Write the files of one table or figure by name; as :func:`render_study`.
-
-    Raises:
-        PlanError: no artefact of that name.
-    """
-    if name not in ARTEFACTS:
-        raise PlanError(f"unknown artefact '{name}'.{near(name, ARTEFACTS)} Choices: {', '.join(ARTEFACTS)}")
-    if ARTEFACTS[name].page:
-        facts, rows, _ = APART[ARTEFACTS[name].page](results)
-        return render_only(reports / ARTEFACTS[name].page, facts, rows, name)
-    rows = rows_of(study, jobs, results)
-    return render_only(reports / study.name, facts_of(study, jobs, results, rows), rows, name)
-
-
-def render_page(name: str, results: Path, reports: Path) -> Path:
-    """Render ``reports/<name>/index.html``, a page of no study, and the index of all pages.
-
-    Args:
-        name: a key of :data:`APART`.
-        results: results folder; files that a page is made of may lack.
-        reports: reports folder.
-
-    Returns:
-        The page.
-
-    Raises:
-        StoreError: the reports folder cannot be written.
-    """
-    page = render_apart(reports / name, *APART[name](results))
-    write_index(reports)
-    return page
-
-
-def speed_of(results: Path) -> tuple[Facts, Rows, str]:
-    """Facts and rows of the page of speed, and what it says of itself in one sentence."""
-    rows = Rows(growth=_read_or_empty(results / "growth.csv"), speed=_read_or_empty(results / "speed.csv"),
-                ways=_read_or_empty(results / "speed-training.csv"))
-    methods = tuple(dict.fromkeys(rows.growth["method"])) if len(rows.growth) else ()
-    named = f"{len(methods)} method{'s' if len(methods) > 1 else ''}"
-    words = [f"how time and memory of {named} grow with pixels, bands and batch"] if methods else []
-    words += [f"{len(rows.speed)} timings against a yardstick"] if len(rows.speed) else []
-    sentence = f"{' and '.join(words) or 'nothing measured yet'}."
-    facts = Facts(study="speed", title="Speed", methods=methods, msi_bands=(), scenarios=(), splits=(), seeds={}, protocol="",
-                  digest="", conditions=tuple(conditions_of(rows)))
-    return facts, rows, sentence[0].upper() + sentence[1:]
-
-
-def estimators_of(results: Path) -> tuple[Facts, Rows, str]:
-    """Facts and rows of the page of estimators, and what it says of itself in one sentence."""
-    rows = Rows(estimators=_read_or_empty(results / "estimators.csv"))
-    names = tuple(dict.fromkeys(rows.estimators["estimator"])) if len(rows.estimators) else ()
-    facts = Facts(study="estimators", title="Estimators of the sensors' responses", methods=(), msi_bands=(), scenarios=(),
-                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(estimator_conditions(rows)))
-    return facts, rows, (f"How well {', '.join(names)} find the responses and the PSF of two sensors from their images: "
-                         f"{len(rows.estimators)} estimates of pairs, almost all made ones, whose truth is known.")
-
-
-def downstream_of(results: Path) -> tuple[Facts, Rows, str]:
-    """Facts and rows of the page of downstream scores, and what it says of itself in one sentence."""
-    rows = Rows(downstream=_read_or_empty(results / "downstream.csv"))
-    methods = tuple(dict.fromkeys(rows.downstream["method"])) if len(rows.downstream) else ()
-    images = rows.downstream["image"].nunique() if methods else 0
-    facts = Facts(study="downstream", title="What fused images are good for", methods=methods, msi_bands=(), scenarios=(),
-                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(downstream_conditions(rows)))
-    return facts, rows, ("Anomaly detection, unmixing and a proxy of classification on the fused images of "
-                         f"{images} AVIRIS scenes that come with a map of anomalies: {len(rows.downstream)} measured rows.")
-
-
-def realism_of(results: Path) -> tuple[Facts, Rows, str]:
-    """Facts and rows of the page of realism, and what it says of itself in one sentence."""
-    rows = Rows(realism=_read_or_empty(results / "realism.csv"),
-                realism_curves=_read_or_empty(results / "realism-curves.csv"))
-    facts = Facts(study="realism", title="Procedural scenes against real ones", methods=(), msi_bands=(), scenarios=(),
-                  splits=(), seeds={}, protocol="", digest="", conditions=tuple(realism_conditions(rows)))
-    counts = ", ".join(f"{name} {len(QUANTITIES) - len(outside(rows.realism, name))}" for name in sets_of(rows.realism))
-    return facts, rows, (f"{len(rows.realism)} scenes, real and procedural, by {len(QUANTITIES)} quantities measured alike. "
-                         f"Medians within the range of the real scenes: {counts or 'nothing measured yet'}.")
-
-
-APART: dict[str, Callable[[Path], tuple[Facts, Rows, str]]] = {  # of no study
-    "speed": speed_of, "estimators": estimators_of, "downstream": downstream_of, "realism": realism_of}
-
-
 def rows_of(study: Study, jobs: list[Job], results: Path) -> Rows:
     """What the results folder holds of a study; of trainings, the curves of the methods that the study asks for."""
     curves = measurements.read(results, jobs, "train", "train.csv")
     return Rows(measurements.read(results, jobs, "score"), measurements.costs(results, jobs), asked(curves, jobs),
-                _read_or_empty(results / "fidelity.csv"), _read_or_empty(results / "recorded.csv"),
+                read_or_empty(results / "fidelity.csv"), read_or_empty(results / "recorded.csv"),
                 estimates=measurements.estimates(results, jobs))
 
 
@@ -154,7 +40,7 @@ def asked(trained: pd.DataFrame, jobs: Iterable[Job]) -> pd.DataFrame:
     return trained[[pair in needed for pair in zip(trained["job"], trained["method"])]] if len(trained) else trained
 
 
-def _read_or_empty(path: Path) -> pd.DataFrame:
+def read_or_empty(path: Path) -> pd.DataFrame:
     """The rows of a file, none where there is no file."""
     return tables_of_rows.read(path) if path.exists() else pd.DataFrame()
 

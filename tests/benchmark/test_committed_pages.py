@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark import measurements
 from benchmark.page import plots
-from benchmark.page.facts import APART, render_page, render_study
+from benchmark.page.pages import APART, render_page, render_study
 from benchmark.plan import plan
 from benchmark.studies import STUDIES
 

@@ -17,12 +17,12 @@ from benchmark.page.facts import (
     facts_of,
     kind_of,
     lists,
-    render_study,
     rows_of,
     title_of,
     unranked_words,
     what_is_told,
 )
+from benchmark.page.pages import render_study
 from benchmark.plan import plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.store import Held

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from benchmark.page import formats, speed
-from benchmark.page.facts import render_artefact, render_page
+from benchmark.page.pages import render_artefact, render_page
 from benchmark.page.render import render
 from benchmark.page.section import Rows, Section
 from benchmark.plan import plan
