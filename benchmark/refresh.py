@@ -1,8 +1,8 @@
 """Stale rows whose numbers have not moved: measure a part of them again, and say so where it is equal.
 
 A change of code makes rows stale; whether it moves a number only a measurement can tell. A stale job is measured again on
-one image (a training up to its first logged epoch, a cost in its counts), and if every figure is equal to 1e-6 its rows are
-marked as those of the code as it is, with the evidence beside them. Nothing is ever marked without.
+one image (a training up to its first logged epoch), and if every figure is equal to 1e-6 its rows are marked as those of the
+code as it is, with the evidence beside them. Nothing is ever marked without, and no cost: its time is what code changes.
 
 Where a job's own code is unchanged and only the harness around it is not, others stand for it that were measured again under
 each part that has changed: three, or two where it cannot be measured here, all equal (:func:`says`). So rows of trained
@@ -24,7 +24,6 @@ import pandas as pd
 from lightning_fabric import Fabric
 
 from benchmark import rows, store
-from benchmark.complexity import counts
 from benchmark.evaluate import scored
 from benchmark.jobs import has_weights
 from benchmark.keys import canonical
@@ -68,10 +67,13 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
         fabric: device.
     """
     equal, moved = recorded(root), list[Measured]()
-    for kind in ("train", "cost", "score"):  # scores lean on trainings that are fresh
+    for kind in ("cost", "train", "score"):  # scores lean on trainings that are fresh
         stale = {job.key: (job, set(store.held(root, job).changed)) for job in jobs
                  if job.kind == kind and store.state(root, job) == "stale"}
         for job, changed in sorted(stale.values(), key=lambda each: cost_of(each[0], root)):
+            if kind == "cost":
+                yield job, False, "its time is what other code changes: measure it again with --redo-stale"
+                continue
             around, here = surroundings(job, changed, root), cost_of(job, root) < NOT_HERE
             seen = stood_for(job, around, equal) if around else []
             against = [each.label for part in around for each in moved if says(each, job, part)]
@@ -105,7 +107,7 @@ def surroundings(job: Job, changed: set[str], root: Path) -> set[str]:
             return set()
         left -= {"training"} | ({"method"} & latest_measured(there.words))
     around = all(part in HARNESS or part == "training" or part.startswith("metric ") for part in left)
-    return left if around and job.kind != "cost" else set()
+    return left if around else set()
 
 
 def stood_for(job: Job, around: set[str], equal: list[Measured]) -> list[str]:
@@ -152,8 +154,6 @@ def cost_of(job: Job, root: Path) -> float:
 
     Trainings by the seconds of their first epoch; of scores first methods that see both images and all that is told.
     """
-    if job.kind == "cost":
-        return 0.0
     if job.kind == "train":
         curve = store.folder(root, job) / "train.csv"
         if any(stage.minutes is not None for stage in job.study.stages_of(job.method)) or not curve.exists():
@@ -173,8 +173,6 @@ def measured_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, 
         with unchanged():
             if job.kind == "train":
                 return trained_again(job, root, fabric)
-            if job.kind == "cost":
-                return counted_again(job, root)
             return scored_again(job, root, fabric)
     except Exception as error:  # other code may fail where the old one did not: that is an answer, too
         return None, f"measuring it again failed: {type(error).__name__}: {error}"
@@ -190,17 +188,6 @@ def scored_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, st
     old = rows.read(store.folder(root, job) / "rows.csv").iloc[0].to_dict()
     (new,) = scored(job, [str(old["image"])], weights, fabric.device)
     return compared({name: (new[name], old[name]) for name in METRICS if name in old}, f"image {old['image']}")
-
-
-def counted_again(job: Job, root: Path) -> tuple[float | None, str]:
-    """The counts of a cost; its time and memory are not measured."""
-    old = rows.read(store.folder(root, job) / "rows.csv").iloc[0].to_dict()
-    new = counts(job)
-    named = {"uncounted_ops"}
-    if any(str(new[key]) != str(old[key]) for key in named):
-        return None, f"uncounted operations are {new['uncounted_ops']}, were {old['uncounted_ops']}"
-    pairs = {key: (float(new[key]), float(old[key])) for key in new if key not in named}
-    return compared(pairs, "parameters and multiply-adds")
 
 
 def trained_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:

@@ -47,7 +47,8 @@ register(Study(
               "steps, before its time was over: scored is what was best before", ("training", "exceptions")),
         Label("s3rnet-subspace was trained as its card says, on varied sensors and procedural scenes as well; subspace-net "
               "has the weights that come with the suite", ("methods", "training", "exceptions")),
-        Label(f"Left out, since they make a hundred steps or fewer in four minutes: {', '.join(TOO_DEAR)}",
+        Label(f"Left out, since they make a hundred steps or fewer in four minutes: {', '.join(TOO_DEAR)}; args-diff, which "
+              "trains for days on each image; psdnet-oracle and s3rnet-subspace-teacher, which only teach",
               ("methods", "training")),
         Label("CUCaNet had 400 of its 10,000 iterations an image and is scored clean", ("arguments", "methods")),
         SLOW_LABEL,

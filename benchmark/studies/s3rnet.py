@@ -64,7 +64,8 @@ register(Study(
               "drop_last": False},
     arguments=REDUCED,
     cost_lr_size=12,
-    labels=(Label("The same networks, steps and tested tiles; train=overlapping: 15 of the 36 training tiles neighbour "
-                  "the tested ones and share pixels with them, train=flight: all are of another flight",
+    labels=(Label("The same networks, steps and tested tiles; train=overlapping: 15 of the 36 training tiles overlap the "
+                  "tested ones, so that 95 % of each one's pixels are trained on; train=flight: all are of another flight. "
+                  "The 12 tested tiles are of three scenes and overlap one another: seeds, not tiles, are independent",
                   ("methods", "dataset", "dataset_options")),),
 ))

@@ -192,6 +192,16 @@ def test_refresh_marks_what_is_equal_and_nothing_else(tmp_path, other_code):
     assert words["refreshed"][0]["parts"] == ["method"] and "image test_" in words["refreshed"][0]["evidence"]
 
 
+def test_refresh_marks_no_cost_since_its_time_is_what_changes(tmp_path, other_code):
+    def costs():
+        return [job for job in plan(dataclasses.replace(STUDY, methods=("gsa",)), "cpu") if job.kind == "cost"]
+
+    execute(costs(), tmp_path, FABRIC)
+    other_code("gsa")
+    (fresh, words), = ((fresh, words) for _, fresh, words in refresh.refresh(costs(), tmp_path, FABRIC))
+    assert not fresh and "--redo-stale" in words and store.state(tmp_path, costs()[0]) == "stale"
+
+
 def test_refresh_repeats_a_training_to_its_first_epoch(tmp_path, other_code):
     jobs = jobs_of(training={"steps": 4, "batch": 1, "crop": 16, "log_every": 2}, scenarios=(CLEAN,))
     execute(jobs, tmp_path, FABRIC)

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 import run_benchmark
 from benchmark.page.facts import (
+    WITHOUT_MSI,
     amounts_of,
     budgets_of,
     constant_outputs,
@@ -27,6 +29,7 @@ from benchmark.plan import plan
 from benchmark.protocol import CLEAN, noise
 from benchmark.store import Held
 from benchmark.studies import study
+from methods import create
 from tests.benchmark.test_tables import row
 
 ROOT = Path(__file__).parents[2]
@@ -134,14 +137,24 @@ def test_a_constant_output_is_found_and_not_ranked():
     rows = pd.DataFrame([*scores("stuck", 17.0, 17.001, 17.0), *scores("sees-no-lr-hsi", 30.0, 28.0, 30.0),
                          *scores("fair", 30.0, 25.0, 9.0), *scores("clean-alone", 20.0), *scores("failed", 17.0),
                          {**row("failed", 17.0, target="both", snr=25.0), "status": "failed"},
+                         *scores("ssuf@width=8", 12.9, math.nan, 12.901)[::2],
                          *scores("other", 17.0, 17.0), row("other", 17.0, image="b"),
                          row("other", 18.0, image="b", target="both", snr=25.0)])
-    assert constant_outputs(rows) == ("stuck",) and constant_outputs(rows[:0]) == ()
+    assert constant_outputs(rows) == ("ssuf@width=8", "stuck") and constant_outputs(rows[:0]) == ()
     words, = unranked_words(study("quick"), ("stuck",))
-    assert words.startswith("Not ranked: stuck, whose output hangs on neither image: noise on both, at an SNR of 25 dB or less")
+    assert words.startswith("Not ranked: stuck, whose output hangs on no image: noise on all that it sees, at an SNR of 25")
     held = facts("aviris", methods=("gsa", "dsdcn", "ssif"), scenarios=(CLEAN, noise("both", 25)), fewer_scenarios={})
     assert held.kinds == {"gsa": "blind", "ssif": "trained"}
     assert held.constant == ("dsdcn",) and "constant output" in held.marks["dsdcn"] and "dsdcn" in " ".join(held.unranked)
+
+
+def test_networks_without_the_msi_are_those_that_it_does_not_move():
+    lr_hsi, hr_msi = torch.rand(1, 12, 8, 8), torch.rand(1, 4, 32, 32)
+    for name in ("dsdcn", "ssuf", "u2net"):
+        model = create(name, bands=12, msi_bands=4).eval()
+        with torch.no_grad():
+            same = torch.equal(model(lr_hsi, hr_msi), model(lr_hsi, 1 - hr_msi))
+        assert same == (name in WITHOUT_MSI), name
 
 
 def test_networks_that_take_the_responses_say_so():

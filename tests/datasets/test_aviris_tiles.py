@@ -22,7 +22,8 @@ def test_both_ways_differ_in_what_they_train_on_alone():
     assert not pixels(flight["train"]) & pixels(flight["test"])
     assert not set(overlapping["train"]) & set(overlapping["test"])  # no tile twice, as the papers' lists
     for entry in overlapping["test"]:
-        assert pixels([entry]) & pixels(overlapping["train"]), f"{entry} has no neighbour that is trained on"
+        seen = pixels([entry]) & pixels(overlapping["train"])
+        assert len(seen) / len(pixels([entry])) == pytest.approx(0.95, abs=0.01), entry  # as study leak and the findings say
     assert datasets.get("aviris-tiles").digest() != datasets.get("aviris-tiles", train="overlapping").digest()
 
 

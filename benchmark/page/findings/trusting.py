@@ -38,7 +38,9 @@ def more_minutes(held: Held) -> Part:
     """What more minutes a network change."""
     few, many = held("aviris-short").splits, held("aviris").splits
     before, after = (study(name).training["minutes"] for name in ("aviris-short", "aviris"))
-    networks = ranked(many[OTHER], of_group(many[OTHER], "trained"))
+    # One that is told the responses starts at an estimate that no training moves.
+    networks = ranked(many[OTHER], (method for method in of_group(many[OTHER], "trained")
+                                    if many[OTHER].facts.told.get(method) != "known"))
     networks = ranked(few[OTHER], [method for method in of_group(few[OTHER], "trained") if method in networks])
     if len(networks) < 2:
         return Part("What more minutes change")
@@ -68,7 +70,7 @@ def more_minutes(held: Held) -> Part:
          f"{after:g} minutes TFNet, SSRNet and MSDCNN go on after the 10,000 steps of their release. The "
          "learning rate is chosen anew, by a trial of a twentieth of the minutes, and another one was taken for "
          f"{len(anew)}: {', '.join(anew) or 'none'}. "
-         "Networks whose output is constant in one of the two are left out."))
+         "Networks whose output is constant in one of the two, and those that are told the responses, are left out."))
 
 
 def chosen_rates(curves: pd.DataFrame) -> dict[tuple[str, int], str]:
