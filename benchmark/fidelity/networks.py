@@ -124,7 +124,9 @@ def fidelity(methods: tuple[str, ...], folder: Path = FOLDER) -> Iterator[dict[s
             model = create(name, bands=BANDS, msi_bands=msi_bands)
         unused = trait(model, "unused")
         used = sum(p.numel() for key, p in model.named_parameters() if not (unused and key.startswith(unused)))
-        layers, attention = multiply_adds(model, BANDS, msi_bands, LR_SIZE, HR_SIZE)
+        network = trait(model, "network")  # what is around it, an estimate of the responses say, has no count
+        counted = model if network is None else network((LR_SIZE, LR_SIZE))
+        layers, attention = multiply_adds(counted, BANDS, msi_bands, LR_SIZE, HR_SIZE)
         yield {
             "method": name, "fidelity": method.fidelity, "case": case.file.stem if case else "none",
             "golden_difference": difference, "tolerance": case.tolerance if case else math.nan,

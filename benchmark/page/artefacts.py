@@ -7,7 +7,7 @@ To add one, write a function of a :class:`~benchmark.page.section.Section` that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ class Artefact:
         of_study: it is made once a study and not once a split.
         page: folder of the page that it stands on, where its rows are of no study; empty: the page of each study.
         words: further arguments of the function.
+        like: which table or figure of the papers has its shape; its captions say so.
     """
 
     chapter: str
@@ -38,12 +39,13 @@ class Artefact:
     of_study: bool = False
     page: str = ""
     words: Mapping[str, Any] = field(default_factory=dict)
+    like: str = ""
 
     def make(self, section: Section) -> Sequence[Table | Listing | Plot]:
         """Call the function. Its module is imported now: what draws takes seconds to load, and ``list`` only names."""
         module, _, name = self.function.partition(".")
         made: Sequence[Table | Listing | Plot] = getattr(import_module(f"benchmark.page.{module}"), name)(section, **self.words)
-        return made
+        return [replace(one, caption=f"{one.caption} Shape: {self.like}.") for one in made] if self.like else made
 
 
 def _along(axis: str, msi_bands: int) -> dict[str, Any]:
@@ -56,38 +58,52 @@ SPEED, RESPONSES, USES = "Speed", "Responses of the sensors", "Anomalies, abunda
 LIKE = "Procedural scenes against real ones"
 KEPT = "with pictures kept"
 NOISY = "with noise scenarios"
+PREPRINT = "of the CSAKD preprint"
+NOISE_CURVES = f"one of Figures 6 to 9 {PREPRINT}"
 
 ARTEFACTS: dict[str, Artefact] = {
-    "figure-5": Artefact(PICTURES, "false colour and log residuals, one scale", "pictures.figure_5", KEPT),
+    "figure-5": Artefact(PICTURES, "false colour and log residuals, one scale", "pictures.figure_5", KEPT,
+                         like=f"Figure 5 {PREPRINT}"),
     "angles": Artefact(PICTURES, "maps of the spectral angle, one scale", "pictures.angle_maps", KEPT),
     "spectra": Artefact(PICTURES, "spectra of three pixels, and their errors", "spectra.spectra", KEPT),
     "bands": Artefact(PICTURES, "PSNR and angle of every band over wavelength", "spectra.by_band", KEPT),
-    "figure-10": Artefact(COST, "time against PSNR, memory, Pareto front", "tradeoffs.figure_10", "with costs"),
+    "figure-10": Artefact(COST, "time against PSNR, memory, Pareto front", "tradeoffs.figure_10", "with costs",
+                          like=f"Figure 10 {PREPRINT}"),
     "figure-complexity": Artefact(COST, "parameters against PSNR, clean and under noise", "tradeoffs.figure_complexity",
                                   "with costs and noise scenarios, best with 35 and 15 dB"),
-    "table-1": Artefact(QUALITY, "clean scenes: quality, counts, time and memory", "papers.table_1"),
-    "table-long": Artefact(QUALITY, "the 17 methods of the release's table", "papers.table_long", "with any of them"),
+    "table-1": Artefact(QUALITY, "clean scenes: quality, counts, time and memory", "papers.table_1",
+                        like=f"Table I {PREPRINT}"),
+    "table-long": Artefact(QUALITY, "the 17 methods of the release's table", "papers.table_long", "with any of them",
+                           like="the table of the S3RNet release's README"),
     "metrics": Artefact(QUALITY, "clean scenes: every metric", "tables.all_metrics"),
     "images": Artefact(QUALITY, "clean scenes: PSNR image by image", "tables.by_image", "with 2 to 12 images a split"),
     "costs": Artefact(QUALITY, "counts, time and memory with every MSI band count", "tables.costs", "with costs",
                       of_study=True),
-    "figure-6": Artefact(NOISE, "noise on the LR-HSI, 4 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 4)),
-    "figure-7": Artefact(NOISE, "noise on the LR-HSI, 6 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 6)),
-    "figure-8": Artefact(NOISE, "noise on both images, 4 bands", "plots.curves", NOISY, words=_along("noise-both", 4)),
-    "figure-9": Artefact(NOISE, "noise on both images, 6 bands", "plots.curves", NOISY, words=_along("noise-both", 6)),
-    "table-2": Artefact(NOISE, "noise on both images by SNR, average and area", "papers.table_2", NOISY),
+    "figure-6": Artefact(NOISE, "noise on the LR-HSI, 4 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 4),
+                         like=NOISE_CURVES),
+    "figure-7": Artefact(NOISE, "noise on the LR-HSI, 6 bands", "plots.curves", NOISY, words=_along("noise-lr-hsi", 6),
+                         like=NOISE_CURVES),
+    "figure-8": Artefact(NOISE, "noise on both images, 4 bands", "plots.curves", NOISY, words=_along("noise-both", 4),
+                         like=NOISE_CURVES),
+    "figure-9": Artefact(NOISE, "noise on both images, 6 bands", "plots.curves", NOISY, words=_along("noise-both", 6),
+                         like=NOISE_CURVES),
+    "table-2": Artefact(NOISE, "noise on both images by SNR, average and area", "papers.table_2", NOISY,
+                        like=f"Table II {PREPRINT}"),
     "defects": Artefact(NOISE, "what each defect costs, side by side", "defects.defects", "with four kinds of scenarios"),
     "scenario-curves": Artefact(NOISE, "PSNR and SAM along every other axis", "plots.other_curves",
                                 "with two amounts of other scenarios"),
     "scenarios": Artefact(NOISE, "quality along every other axis, and RMSE", "tables.scenarios", "with scenarios beside clean"),
     "ranks": Artefact(WORTH, "mean ranks, tests and critical differences", "statistics.significance",
-                      "with 5 images a split for the tests"),
-    "table-3": Artefact(ABLATIONS, "coefficients of the losses", "papers.table_3", "with variants @recipe=..."),
+                      "with 6 images a split for the tests, with more methods more"),
+    "table-3": Artefact(ABLATIONS, "coefficients of the losses", "papers.table_3", "with variants @recipe=...",
+                        like=f"Table III {PREPRINT}"),
     "figure-11": Artefact(ABLATIONS, "trainings with and without the additional losses", "papers.figure_11",
-                          "with variants @recipe=naive", of_study=True),
-    "table-4": Artefact(ABLATIONS, "depths of the branches", "papers.table_4", "with variants @depths=..."),
+                          "with variants @recipe=naive", of_study=True, like=f"Figure 11 {PREPRINT}"),
+    "table-4": Artefact(ABLATIONS, "depths of the branches", "papers.table_4", "with variants @depths=...",
+                        like=f"Table IV {PREPRINT}"),
     "fusion": Artefact(ABLATIONS, "ways of fusing the branches, under noise", "papers.fusions", "with variants @fusion=..."),
-    "figure-12": Artefact(ABLATIONS, "with and without the weighting block", "papers.figure_12", "with variants @fusion=sum"),
+    "figure-12": Artefact(ABLATIONS, "with and without the weighting block", "papers.figure_12", "with variants @fusion=sum",
+                          like=f"Figure 12 {PREPRINT}"),
     "leak": Artefact(ABLATIONS, "what a split that mixes the tiles of a flight is worth", "papers.leak",
                      "with variants @train=..., such as leak"),
     "training": Artefact(TRAINING, "losses and validation scores", "training.training", "with trained methods", of_study=True),

@@ -15,7 +15,7 @@ from benchmark.page import claims_measured as measured
 from benchmark.page.claims_counted import STUDENT, TEACHER
 from benchmark.page.section import Section, protocol_words, said
 from benchmark.page.tables import Listing
-from benchmark.page.verdicts import MAIN, Verdict
+from benchmark.page.verdicts import LEAST_EFFECT_DB, LEAST_SEEDS, LEAST_SHARE, MAIN, Verdict
 from benchmark.published import Claim, figures, published
 
 HALVES = ("beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")  # recipes of Table III: one coefficient of the student at 0.5
@@ -103,10 +103,14 @@ def claims(section: Section) -> list[Listing]:
     counts = Counter(row[COLUMNS.index("verdict")] for row in rows)
     stale = f" {len(facts.stale)} jobs of this study are stale." if facts.stale else ""
     words = (f"{len(rows)} claims: {', '.join(f'{counts[word]} {word}' for word in WORDS.values())}. A claim holds where every "
-             f"interval lies on its side, and not where one lies wholly on the other.{stale}")
+             "interval lies on its side, and not where one lies wholly on the other; a difference of less than "
+             f"{LEAST_EFFECT_DB:g} dB of PSNR, or {LEAST_SHARE:.1%} of SAM or RMSE, counts neither way.{stale}")
     conditions = ("Those without training are decided by counting and computing; the others by the rows of study "
                   f"{facts.study} ({protocol_words(facts)}), trained as it says and not as the papers did: means of "
-                  "differences image by image, 95 % bootstrap intervals over images (2,000 resamples; of few they are too "
-                  "narrow), splits and MSI settings never averaged.")
+                  f"differences, by seed where both sides have {LEAST_SEEDS} or more (95 % intervals of Student's t, corrected "
+                  "after Bonferroni where one alone refuses a claim), else image by image (bootstrap, 2,000 resamples; of few "
+                  "images they are too narrow), splits and MSI settings never averaged. Left aside and counted, where methods "
+                  "or their robustness are ranked: those of constant output, those below bicubic on the clean images of a "
+                  "split, and under noise those that do not see it.")
     conditions = " ".join([conditions, *said(facts)])
     return [Listing("claims", "Claims of the papers", words, COLUMNS, tuple(rows), conditions)]

@@ -73,20 +73,20 @@ def of_teacher(section: Section, text: str) -> Verdict:
 
 def smaller(section: Section, text: str) -> Verdict:
     """The student against its teacher, and its rank among all that were counted."""
-    found, rank = of_teacher(section, text), _rank(section, STUDENT)
+    found, rank = of_teacher(section, text), rank_of(section, STUDENT)
     return Verdict(found.holds, "; ".join([found.measured, *([rank[1]] if rank else [])]),
                    f"against its teacher, {found.why}; against others it is a matter of rank")
 
 
 def lighter_half(section: Section, text: str, name: str) -> Verdict:
     """Whether a network is in the lighter half of the release's table in parameters and in multiply-adds."""
-    rank = _rank(section, name)
+    rank = rank_of(section, name)
     if not rank:
         return Verdict(None, why=f"'{name}' is not counted: python run_benchmark.py fidelity")
     return Verdict(max(rank[0]) <= rank[2] / 2, rank[1], "every layer counted once; taken as: in the lighter half of both")
 
 
-def _rank(section: Section, name: str) -> tuple[tuple[int, int], str, int] | None:
+def rank_of(section: Section, name: str) -> tuple[tuple[int, int], str, int] | None:
     """Ranks from the smallest among the supervised methods of the release's table, by the committed counts."""
     rows = section.rows.fidelity
     peers = {row.method for row in published().tables[LONG].rows if row.place["supervised"]} | {name}

@@ -6,9 +6,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-from benchmark.page.claims_counted import STUDENT, TEACHER, counted, of_teacher
+from benchmark.page.claims_counted import STUDENT, TEACHER, counted, of_teacher, rank_of
+from benchmark.page.facts import UNMOVED_DB
 from benchmark.page.section import Section
 from benchmark.page.verdicts import (
+    LEAST_EFFECT_DB,
     MAIN,
     Difference,
     Verdict,
@@ -18,7 +20,11 @@ from benchmark.page.verdicts import (
     difference,
     has,
     judged,
+    least_effect,
+    paired,
     places,
+    scored,
+    silent,
     supervised,
     variants,
 )
@@ -36,6 +42,7 @@ LONG_PEERS = tuple(dict.fromkeys(row.method for row in published().tables[LONG].
 BY_IMAGE = ("cucanet", "usdn", "u2mdn")  # optimised for each image
 REAL_TIME_SECONDS = 1.0  # an image, at the most generous
 COMPETITIVE_DB = -1.0  # the largest distance that the prints call competitive is 0.893 dB
+HALF = "taken as: in the better half of the release's table in each"
 
 
 # ------------------------------------------------------------------------------------------------------------- quality
@@ -63,11 +70,11 @@ def more_bands(section: Section, text: str) -> Verdict:
     for split in section.facts.splits if {4, 6} <= set(section.facts.msi_bands) else ():
         for method in section.facts.methods:
             for key, sign in zip(MAIN[:2], (1, -1)):
-                gain = sign * (by_image(section, method, CLEAN, 6, split.name, key)
-                               - by_image(section, method, CLEAN, 4, split.name, key)).dropna()
+                six, four = (scored(section, method, CLEAN, bands, split.name, key) for bands in (6, 4))
+                gain = sign * paired(six, four)
                 if len(gain) and gain.abs().max() > 0:  # a method of one image has no gain at all
                     found.append(difference(f"{method} better with 6 bands by {key.split('_')[0].upper()} ({split.name})",
-                                            list(gain), key.split("_")[1]))
+                                            gain, key.split("_")[1], split.name, least_effect(key, four)))
     return judged(found)
 
 
@@ -91,7 +98,9 @@ def variant_is_best(section: Section, text: str, key: str, value: object, metric
     if value not in found or not others:
         return Verdict(None, why=f"needs variants of {base} by '{key}' in one study: {base}@{key}=...")
     levels = _levels(section) if noisy else [CLEAN]
-    return beats(section, (found[value],), others, metrics, levels) if levels else Verdict(None, why="no noise in this study")
+    if not levels:
+        return Verdict(None, why="no noise in this study")
+    return beats(section, (found[value],), others, metrics, levels, arms=True)
 
 
 def variant_is_worst(section: Section, text: str, key: str, value: object, metrics: Sequence[str],
@@ -100,11 +109,12 @@ def variant_is_worst(section: Section, text: str, key: str, value: object, metri
     found = variants(section, STUDENT, key)
     if not set(among) <= found.keys():
         return Verdict(None, why=f"needs variants of {STUDENT} by '{key}' in one study: {STUDENT}@{key}=...")
-    return beats(section, [found[other] for other in among if other != value], (found[value],), metrics)
+    return beats(section, [found[other] for other in among if other != value], (found[value],), metrics,
+                 arms=True)
 
 
 def finer_than_bicubic(section: Section, text: str) -> Verdict:
-    """SSPSR against bicubic, each image."""
+    """SSPSR against bicubic."""
     return judged(ahead(section, "sspsr", "bicubic"))
 
 
@@ -126,32 +136,49 @@ def best_under_noise(section: Section, text: str, own: str = STUDENT) -> Verdict
 def all_fall(section: Section, text: str) -> Verdict:
     """PSNR lost at every step from clean to the strongest noise, every method."""
     found = []
-    clean = [each for each in section.facts.scenarios if each == CLEAN]
     for target in ("lr_hsi", "both"):
-        levels = [*clean, *sorted(_levels(section, (target,)), key=lambda each: -each.snr_db)]
+        levels = _levels_of(section, target)
         for split, bands in places(section):
             for method in section.facts.methods:
+                aside = _silent_under(section, (method,), target, bands, split)
                 for less, more in pairwise(levels):
-                    lost = (by_image(section, method, less, bands, split, "psnr_db")
-                            - by_image(section, method, more, bands, split, "psnr_db")).dropna()
+                    before, after = (scored(section, method, each, bands, split, "psnr_db") for each in (less, more))
+                    lost = paired(before, after)
                     if len(lost):
                         found.append(difference(f"{method} loses down to {more.noise_target} {more.snr_db:g} dB ({split}, "
-                                                f"{bands} bands)", list(lost), "dB"))
+                                                f"{bands} bands)", lost, "dB", split, LEAST_EFFECT_DB, aside))
     return judged(found)
+
+
+def _levels_of(section: Section, target: str) -> list[Scenario]:
+    """From clean, where it is asked for, to the strongest noise on these images."""
+    clean = [each for each in section.facts.scenarios if each == CLEAN]
+    return [*clean, *sorted(_levels(section, (target,)), key=lambda each: -each.snr_db)]
+
+
+def _silent_under(section: Section, methods: Sequence[str], target: str, bands: int, split: str) -> tuple[str, str] | None:
+    """As :func:`~benchmark.page.verdicts.silent`; also one that noise on these images leaves as it is: it does not see them."""
+    levels = _levels_of(section, target)
+    for method in methods if len(levels) > 1 else ():
+        clean, noisy = (scored(section, method, each, bands, split, "psnr_db") for each in (levels[0], levels[-1]))
+        if (clean - noisy).abs().max() < UNMOVED_DB:
+            return method, f"unmoved by noise on {target}"
+    return silent(section, methods, bands, split)
 
 
 def falls_by(section: Section, least: str, most: str, targets: Sequence[str]) -> list[Difference]:
     """By how much more of its PSNR ``most`` loses from clean to the strongest noise than ``least``."""
     found = []
     for target in targets:
-        levels = sorted(_levels(section, (target,)), key=lambda each: each.snr_db)[:1]
-        for split, bands in places(section) if levels else ():
-            lost = [by_image(section, method, CLEAN, bands, split, "psnr_db")
-                    - by_image(section, method, levels[0], bands, split, "psnr_db") for method in (most, least)]
-            values = (lost[0] - lost[1]).dropna()
+        for split, bands in places(section) if _levels(section, (target,)) else ():
+            strongest = _levels_of(section, target)[-1]
+            lost = [scored(section, method, CLEAN, bands, split, "psnr_db")
+                    - scored(section, method, strongest, bands, split, "psnr_db") for method in (most, least)]
+            values = paired(lost[0].dropna(), lost[1].dropna())
             if len(values):
-                found.append(difference(f"{most} loses more than {least} at {target} {levels[0].snr_db:g} dB ({split}, "
-                                        f"{bands} bands) by", list(values), "dB"))
+                found.append(difference(f"{most} loses more than {least} at {target} {strongest.snr_db:g} dB ({split}, "
+                                        f"{bands} bands) by", values, "dB", split, LEAST_EFFECT_DB,
+                                        _silent_under(section, (most, least), target, bands, split)))
     return found
 
 
@@ -174,8 +201,8 @@ def cheap_and_weak(section: Section, text: str) -> Verdict:
     """Dual-UNet: least parameters and multiply-adds of Table I's trained methods, and its fall under noise."""
     rows = section.rows.fidelity
     rows = rows[rows["method"].isin((*TRAINED_PEERS, *OWN))].set_index("method") if len(rows) else rows
-    if "dual-unet" not in rows.index:
-        return Verdict(None, why="'dual-unet' is not counted: python run_benchmark.py fidelity")
+    if absent := [name for name in (*TRAINED_PEERS, *OWN) if name not in rows.index]:
+        return Verdict(None, why=f"'{absent[0]}' is not counted: python run_benchmark.py fidelity")
     words = (f"{rows.loc['dual-unet', 'parameters_used'] / 1e6:.2f} M parameters, "
              f"{rows.loc['dual-unet', 'macs_conv'] / 1e9:.1f} G multiply-adds, least of {len(rows)}: ")
     cheap = [rows[key].idxmin() == "dual-unet" for key in ("parameters_used", "macs_conv")]
@@ -229,10 +256,11 @@ def fastest(section: Section, text: str) -> Verdict:
         first.append(order[0] == STUDENT)
         words.append(f"{device}: {own[STUDENT]:.3g} s, rank {order.index(STUDENT) + 1} of {len(order)}, the fastest "
                      f"{order[0]} with {own[order[0]]:.3g} s")
-    absent = [name for name in TRAINED_PEERS if not has(section, name)]
     holds = all(first)
-    return Verdict(None if holds and absent else holds, "; ".join(words), f"no times of {', '.join(absent)}" if holds and absent
-                   else "of the release's table; medians after a warm-up, quality apart")
+    absent = [name for name in PRINTED if any(name not in own for own in machines.values())]
+    if holds and absent:
+        return Verdict(None, "; ".join(words), f"so far it holds; no times of {', '.join(absent)}")
+    return Verdict(holds, "; ".join(words), "of the release's table; medians after a warm-up, quality apart")
 
 
 def images_a_second(section: Section, text: str) -> Verdict:
@@ -243,18 +271,30 @@ def images_a_second(section: Section, text: str) -> Verdict:
 
 
 def four_costs(section: Section, text: str) -> Verdict:
-    """The student in parameters, operations, time and memory at once."""
-    words, halves = [], []
-    for key, name in (("parameters_used", "parameters"), ("macs_conv", "multiply-adds"), ("seconds_median", "time"),
-                      ("peak_memory_mb", "memory")):
-        for device, own in sorted(_costs(section, PRINTED, key).items()):
-            if STUDENT in own and set(own) - set(OWN):
-                rank = 1 + sum(value < own[STUDENT] for value in own.values())
-                halves.append(rank <= len(own) / 2)
-                words.append(f"{name} rank {rank} of {len(own)} ({device})")
-    if not words:
-        return Verdict(None, why="no cost rows of the student and another trained method on one machine in this study")
-    return Verdict(all(halves), "; ".join(words), "taken as: in the better half of the release's table in each")
+    """The student in parameters, operations, time and memory at once, among all networks of the release's table.
+
+    Counts are of all of them. Of the two that need rows the rank is known where all have one, or where whoever lacks cannot
+    move it to the other half.
+    """
+    counts = rank_of(section, STUDENT)
+    if not counts:
+        return Verdict(None, why=f"'{STUDENT}' or another network of the release's table is not counted: "
+                                 "python run_benchmark.py fidelity")
+    words, halves, lacking = [counts[1]], [max(counts[0]) <= counts[2] / 2], dict[str, None]()
+    for key, name in (("seconds_median", "time"), ("peak_memory_mb", "memory")):
+        machines = [(device, own) for device, own in sorted(_costs(section, PRINTED, key).items()) if STUDENT in own]
+        device, own = max(machines, key=lambda each: len(each[1]), default=("", {}))  # where most were measured
+        absent = [each for each in PRINTED if each not in own]
+        if STUDENT in own:
+            rank = 1 + sum(value < own[STUDENT] for value in own.values())
+            words.append(f"{name} rank {rank} of {len(own)} ({device})")
+            if rank > len(PRINTED) / 2 or rank + len(absent) <= len(PRINTED) / 2:
+                halves.append(rank <= len(PRINTED) / 2)
+                continue
+        lacking |= dict.fromkeys(absent)
+    if all(halves) and lacking:
+        return Verdict(None, "; ".join(words), f"{HALF}; no time or memory on one machine of {', '.join(lacking)}")
+    return Verdict(all(halves), "; ".join(words), HALF)
 
 
 def heavy(section: Section, text: str) -> Verdict:
@@ -275,7 +315,7 @@ def heavy(section: Section, text: str) -> Verdict:
 def slow_by_image(section: Section, text: str) -> Verdict:
     """Seconds an image of the methods that are optimised for each, and their parameters against the student's."""
     size = _parameters(section, BY_IMAGE)
-    found = [difference(f"{name} over {REAL_TIME_SECONDS:g} s an image ({split}, {bands} bands) by", list(values), "s")
+    found = [difference(f"{name} over {REAL_TIME_SECONDS:g} s an image ({split}, {bands} bands) by", list(values), "s", split)
              for name in size for split, bands in places(section)
              if len(values := by_image(section, name, CLEAN, bands, split, "seconds") - REAL_TIME_SECONDS)]
     slow = judged(found)

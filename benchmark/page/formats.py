@@ -91,7 +91,8 @@ def legend(table: Table) -> str:
 
 def footnotes(table: Table) -> dict[str, str]:
     """Note -> its letters (a, b, ..., z, aa, ...), in the order of appearance."""
-    notes = dict.fromkeys(note for row in table.rows for cell in row.cells for note in cell.notes)
+    notes = dict.fromkeys(note for column in table.columns for note in column.notes)
+    notes |= dict.fromkeys(note for row in table.rows for cell in row.cells for note in cell.notes)
     return {note: ("" if i < 26 else chr(96 + i // 26)) + chr(97 + i % 26) for i, note in enumerate(notes)}
 
 
@@ -166,17 +167,22 @@ def to_markdown(table: Table | Listing) -> str:
     letters, place = footnotes(table), ranks(table)
     marks = {1: "**{}**", 2: "<u>{}</u>", 0: "{}"}
     labels = [" ".join([*([f"{column.group}:"] if column.group else []), label, *([f"({unit})"] if unit else [])])
-              for (label, unit), column in zip(heads(table), table.columns)]
+              + raised(column, letters) for (label, unit), column in zip(heads(table), table.columns)]
     lines = [["MSI bands", "Method", *labels], ["---:", "---", *("---:" for _ in table.columns)]]
     for i, row in enumerate(table.rows):
         texts = [marks[place.get((i, j), 0)].format(text_of(cell, column))
-                 + (f"<sup>{','.join(letters[note] for note in cell.notes)}</sup>" if cell.notes else "")
-                 for j, cell, column in shown(row, table)]
+                 + raised(cell, letters) for j, cell, column in shown(row, table)]
         lines.append([str(row.msi_bands), markdown(named(row)), *texts])
     lines = lines if by_panel(table) else [line[1:] for line in lines]
     notes = [f"<sup>{letter}</sup> {markdown(note)}  " for note, letter in letters.items()]
     return "\n".join([*("| " + " | ".join(line) + " |" for line in lines), "", markdown(full_caption(table)),
                       *(["", *notes] if notes else [])]) + "\n"
+
+
+def raised(noted: Cell | Column, letters: Mapping[str, str], name: str = "") -> str:
+    """The letters of the footnotes of a cell or heading, in HTML and Markdown; links within the table of that name."""
+    marks = [f'<a href="#{name}-{letters[note]}">{letters[note]}</a>' if name else letters[note] for note in noted.notes]
+    return f"<sup>{','.join(marks)}</sup>" if marks else ""
 
 
 def markdown(text: str) -> str:
@@ -199,9 +205,10 @@ def to_latex(table: Table | Listing, study: str) -> str:
     letters, place = footnotes(table), ranks(table)
     marks = {1: r"\textbf{{{}}}", 2: r"\underline{{{}}}", 0: "{}"}
     labels = []
-    for label, unit in heads(table):  # long labels word by word, so that columns stay as narrow as their numbers
+    for (label, unit), column in zip(heads(table), table.columns):
+        # long labels word by word, so that columns stay as narrow as their numbers
         words = [*(label.split() if len(label) > 9 else [label]), *([f"({unit})"] if unit else [])]
-        stack = r"\\".join(tex(word) for word in words)
+        stack = r"\\".join(tex(word) for word in words) + raised_latex(column, letters)
         labels.append(rf"\shortstack[r]{{{stack}}}" if len(words) > 1 else stack)
     lines = [r"% needs \usepackage{booktabs,graphicx}", r"\begin{table*}[t]",
              r"  \centering\setlength{\belowcaptionskip}{4pt}",
@@ -217,12 +224,16 @@ def to_latex(table: Table | Listing, study: str) -> str:
             title = rf"\multicolumn{{{len(row.cells) + 1}}}{{l}}{{\emph{{{panel} MSI bands}}}}"
             lines += [r"    \midrule", rf"    {title} \\"]
         texts = [marks[place.get((i, j), 0)].format(tex(text_of(cell, column)))
-                 + (rf"$^{{{','.join(letters[note] for note in cell.notes)}}}$" if cell.notes else "")
-                 for j, cell, column in shown(row, table)]
+                 + raised_latex(cell, letters) for j, cell, column in shown(row, table)]
         lines.append(f"    {tex(named(row))} & {' & '.join(texts)} \\\\")
     lines += [r"    \bottomrule", r"  \end{tabular}}"]
     lines += [rf"  \par\smallskip\footnotesize $^{{{letter}}}$ {tex(note)}." for note, letter in letters.items()]
     return "\n".join([*lines, r"\end{table*}"]) + "\n"
+
+
+def raised_latex(noted: Cell | Column, letters: Mapping[str, str]) -> str:
+    """As :func:`raised`, in LaTeX."""
+    return rf"$^{{{','.join(letters[note] for note in noted.notes)}}}$" if noted.notes else ""
 
 
 def grouped_latex(table: Table) -> list[str]:
@@ -246,7 +257,7 @@ def to_html(table: Table | Listing) -> str:
         return listing_html(table)
     letters, place = footnotes(table), ranks(table)
     head = "".join(f'<th scope="col"{" class=published" if column.published else ""}>{escape(label)}'
-                   + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
+                   + raised(column, letters, table.name) + (f"<small>{escape(unit)}</small>" if unit else "") + "</th>"
                    for (label, unit), column in zip(heads(table), table.columns))
     box = "scroll wide" if len(table.columns) > WIDE else "scroll"
     above = "".join(f'<th scope="colgroup" colspan="{span}" class="group">{escape(name)}</th>' for name, span in groups(table))
@@ -302,5 +313,4 @@ def cell_html(cell: Cell, column: Column, rank: int, letters: Mapping[str, str],
     kind = "hole" if math.isnan(cell.value) else kind
     value, _, behind = text_of(cell, column).partition(" ")
     text = escape(value) + (f" <small>{escape(behind)}</small>" if behind else "")
-    marks = ",".join(f'<a href="#{name}-{letters[note]}">{letters[note]}</a>' for note in cell.notes)
-    return f'<td{f" class={kind}" if kind else ""}>{text}{f"<sup>{marks}</sup>" if marks else ""}</td>'
+    return f'<td{f" class={kind}" if kind else ""}>{text}{raised(cell, letters, name)}</td>'

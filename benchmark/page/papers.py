@@ -28,7 +28,7 @@ from benchmark.page.tables import (
     machine_of_most,
 )
 from benchmark.protocol import CLEAN
-from benchmark.published import LONG, TABLE_2, TABLE_3, TABLE_4, Printed, PublishedError, figures, printed, published
+from benchmark.published import LONG, TABLE_1, TABLE_2, TABLE_3, TABLE_4, Printed, PublishedError, figures, printed, published
 from methods import card
 from methods.registry import split_label
 
@@ -37,6 +37,7 @@ PRINTED = {"psnr_db": "psnr_db", "sam_deg": "sam_deg", "rmse": "rmse", "paramete
            "macs_conv": "macs", "seconds_median": "seconds", "peak_memory_mb": "memory_mb"}
 PRINTED_WORDS = "Published: as printed in the papers, measured there on other scenes and machines, one run each; never ranked."
 ABSENT = Cell(notes=("not a method of this study",))
+OTHERWISE = Cell(notes=("what is printed is of the paper's network, which this study builds otherwise than on its card",))
 RECIPES = {  # of Table III, in its order: the label of its row and the coefficients printed (lambda_1 to lambda_4)
     "naive": ("naive", {"lambda_1": 0, "lambda_2": 0, "lambda_3": 0}),
     "beba-0.5": ("BEBA 0.5", {"lambda_1": 0.5}),
@@ -52,10 +53,17 @@ FUSIONS = ("sum", "sigmoid", "attention", "concat", "ssawb")  # from the plaines
 
 
 def table_1(section: Section) -> list[Table]:
-    """Clean scenes: quality with every MSI band count side by side, and the cost of one fusion."""
-    varied = {method for key in ("recipe", "depths") for each in ablations(section.facts, (key,)) for method in each.variants}
-    return [_accuracy(section, "table-1", "Accuracy and cost",
-                      [method for method in section.facts.methods if method not in varied])]
+    """Clean scenes: quality with every MSI band count side by side, and the cost of one fusion.
+
+    Below them the rows of Table I that the study has not, as printed; where it builds none as printed, none.
+    """
+    facts = section.facts
+    varied = {method for key in ("recipe", "depths") for each in ablations(facts, (key,)) for method in each.variants}
+    held = {(method, ""): _known(facts, method) for method in facts.methods if method not in varied}
+    table = _of_table_1()
+    if any((method, "") in table for method in facts.published):
+        held |= {line: known for line, known in table.items() if line[1] or line[0] not in facts.methods}
+    return [_accuracy(section, "table-1", "Accuracy and cost", held)]
 
 
 def table_long(section: Section) -> list[Table]:
@@ -63,53 +71,73 @@ def table_long(section: Section) -> list[Table]:
     methods = list(dict.fromkeys(row.method for row in published().tables[LONG].rows))
     if not set(methods) & set(section.facts.methods):
         return []
-    return [_accuracy(section, "table-long", "The release's long table", methods)]
+    return [_accuracy(section, "table-long", "The release's long table",
+                      {(method, ""): _known(section.facts, method) for method in methods})]
 
 
-def _accuracy(section: Section, name: str, title: str, methods: Sequence[str]) -> Table:
+def _known(facts: Facts, method: str) -> Mapping[int, Mapping[str, Printed]]:
+    """MSI band count -> column -> what is printed of a method, also of one that the study has not or builds otherwise."""
+    return figures(method) if method not in facts.methods or facts.arguments.get(method) else facts.published.get(method, {})
+
+
+def _of_table_1() -> dict[tuple[str, str], dict[int, dict[str, Printed]]]:
+    """(Method, variant) -> as :func:`_known`, of every row of Table I."""
+    found: dict[tuple[str, str], dict[int, dict[str, Printed]]] = {}
+    for row in published().tables[TABLE_1].rows:
+        place = {key: row.place[key] for key in ("msi_bands", "variant")}
+        found.setdefault((row.method, row.place["variant"]), {}).setdefault(row.place["msi_bands"], {}).update(
+            {key: printed(TABLE_1, row.method, key, **place) for key, value in row.values.items() if value is not None})
+    return found
+
+
+def _accuracy(section: Section, name: str, title: str,
+              held: Mapping[tuple[str, str], Mapping[int, Mapping[str, Printed]]]) -> Table:
+    """A row each (method, variant) with what is printed of it; a variant of Table I is none of the study's methods."""
     facts, rows = section.facts, []
     at = facts.msi_bands[:1]  # costs are printed once, with 4 bands; those of all band counts have a table of their own
     timings, machine = machine_of_most(section, facts.msi_bands[0])
     costs = [*((column, column.key) for column in COUNTS[1:]), *((timing.column, timing.key) for timing in timings)]
     columns: dict[str, Column] = {}
     lines: list[dict[str, Cell]] = []
-    for method in methods:
+    for (method, variant), known in held.items():
         cells: dict[str, Cell] = {}
-        known = facts.published.get(method, {}) if method in facts.methods else figures(method)
+        own_row = method in facts.methods and not variant
+        otherwise = own_row and bool(facts.arguments.get(method))
         for msi_bands in facts.msi_bands:
             for key in MAIN_METRICS:
                 own = f"{key}_msi{msi_bands}"
                 columns[own] = replace(METRIC_COLUMNS[key], key=own, group=f"{msi_bands} MSI bands")
                 cells[own] = with_interval(section.score(CLEAN, msi_bands, method, key), list(of_images(
-                    section, CLEAN, msi_bands, method, key).values())) if method in facts.methods else ABSENT
-                _beside(columns, cells, own, known.get(msi_bands, {}).get(PRINTED[key]))
+                    section, CLEAN, msi_bands, method, key).values())) if own_row else ABSENT
+                _beside(columns, cells, own, known.get(msi_bands, {}).get(PRINTED[key]), otherwise)
         for msi_bands in at:
             for i, (column, key) in enumerate(costs):
                 columns[column.key] = replace(column, group=f"cost, {msi_bands} MSI bands")
                 timed = i >= len(COUNTS) - 1
-                cells[column.key] = ABSENT if method not in facts.methods else \
+                cells[column.key] = ABSENT if not own_row else \
                     timings[i - len(COUNTS) + 1].cell(section, msi_bands, method) if timed \
                     else cost_cell(section.costs.get((msi_bands, method)), key)
-                _beside(columns, cells, column.key, known.get(msi_bands, {}).get(PRINTED.get(key, "")))
+                _beside(columns, cells, column.key, known.get(msi_bands, {}).get(PRINTED.get(key, "")), otherwise)
         lines.append(cells)
-    shown = [column for key, column in columns.items() if not column.published or any(key in cells for cells in lines)]
-    for method, cells in zip(methods, lines):
+    shown = [column for key, column in columns.items()
+             if not column.published or any(not math.isnan(cells.get(key, Cell()).value) for cells in lines)]
+    for (method, variant), cells in zip(held, lines):
         rows.append(Row(SIDE_BY_SIDE, method, tuple(cells.get(column.key, Cell()) for column in shown),
-                        facts.marks.get(method, ""), facts.kinds.get(method, "")))
+                        variant or facts.marks.get(method, ""), "" if variant else facts.kinds.get(method, "")))
     words = ["Clean scenes: quality and cost.", interval_words(section)]
     words += [PRINTED_WORDS] if any(column.published for column in shown) else []
     words += [machine] if machine else []
     return Table(f"{section.slug}-{name}", title, " ".join(words), tuple(shown), tuple(rows), facts.unranked, section.caption())
 
 
-def _beside(columns: dict[str, Column], cells: dict[str, Cell], key: str, found: Printed | None) -> None:
+def _beside(columns: dict[str, Column], cells: dict[str, Cell], key: str, found: Printed | None, otherwise: bool) -> None:
     """The printed value behind a measured one; its column is there wherever any method has one."""
     own = f"{key}_published"
     base = columns[key]
     decimals = base.decimals if base.scale > 1 else 3 if base.better else None
-    columns.setdefault(own, replace(base, key=own, label="published", better="", published=True, decimals=decimals))
+    columns.setdefault(own, replace(base, key=own, label="published", better="", published=True, decimals=decimals, notes=()))
     if found is not None:
-        cells[own] = printed_cell(found)
+        cells[own] = OTHERWISE if otherwise else printed_cell(found)
 
 
 def printed_cell(found: Printed) -> Cell:
@@ -118,36 +146,50 @@ def printed_cell(found: Printed) -> Cell:
 
 
 def table_2(section: Section) -> list[Table]:
-    """Noise on both images: PSNR and SAM by SNR, clean and on average, and below a method what is printed of it."""
+    """Noise on both images: PSNR and SAM by SNR, clean and on average, and below a method what is printed of it.
+
+    Where there is any, also the printed rows of methods that the study has not.
+    """
+    facts = section.facts
     axis = axes_of(section.facts.scenarios).get("noise-both")
     if axis is None:
         return []
-    varied = {method for each in ablations(section.facts, ("fusion", "attention")) for method in each.variants}
+    varied = {method for each in ablations(facts, ("fusion", "attention")) for method in each.variants}
     table = by_level(section, axis, ("psnr_db", "sam_deg"), "table-2",
-                     [method for method in section.facts.methods if method not in varied])
+                     [method for method in facts.methods if method not in varied])
+    absent = [method for method in dict.fromkeys(row.method for row in published().tables[TABLE_2].rows)
+              if method not in facts.methods]
     rows: list[Row] = []
-    for row in table.rows:
-        cells = [_printed_level(section.facts, row, column, axis) for column in table.columns]
-        beside = [Row(row.msi_bands, row.method, tuple(cells), "published", published=True)]
-        rows += [row, *(beside if any(not math.isnan(cell.value) for cell in cells) else [])]
-    some = [PRINTED_WORDS] if len(rows) > len(table.rows) else []
-    return [replace(table, rows=tuple(rows), caption=" ".join([table.caption, *some]))]
+    otherwise: dict[str, None] = {}
+
+    def printed_row(msi_bands: int, method: str) -> list[Row]:
+        cells = tuple(_printed_level(facts, msi_bands, method, column, axis) for column in table.columns)
+        otherwise.update({method: None} if OTHERWISE in cells else {})
+        there = any(not math.isnan(cell.value) for cell in cells)
+        return [Row(msi_bands, method, cells, "published", published=True)] if there else []
+
+    for msi_bands in facts.msi_bands:
+        panel = [one for row in table.rows if row.msi_bands == msi_bands for one in (row, *printed_row(msi_bands, row.method))]
+        others = [one for method in absent for one in printed_row(msi_bands, method)]
+        rows += [*panel, *(others if any(row.published for row in panel) else [])]
+    words = [table.caption, *([PRINTED_WORDS] if len(rows) > len(table.rows) else [])]
+    words += [f"Without its printed row, since built otherwise: {', '.join(otherwise)}."] if otherwise else []
+    return [replace(table, rows=tuple(rows), caption=" ".join(words))]
 
 
-def _printed_level(facts: Facts, row: Row, column: Column, axis: Axis) -> Cell:
+def _printed_level(facts: Facts, msi_bands: int, method: str, column: Column, axis: Axis) -> Cell:
     levels: dict[str, Any] = {level.words: level.scenario.snr_db for level in axis.levels} | {"average": "average"}
     metric = next(key for key in METRIC_COLUMNS if column.key.startswith(f"{key}_"))
-    return _cell_of(facts, row.method, TABLE_2, row.method, metric, msi_bands=row.msi_bands, snr_db=levels.get(column.group))
+    return _cell_of(facts, method, TABLE_2, method, metric, msi_bands=msi_bands, snr_db=levels.get(column.group))
 
 
 def _cell_of(facts: Facts, label: str, table: str, method: str, column: str, **place: Any) -> Cell:
     """A printed value where there is one, and where the study builds the method as its paper does."""
-    if set(facts.arguments.get(label, {})) - set(place):
-        return Cell()
     try:
-        return printed_cell(printed(table, method, column, **place))
+        found = printed_cell(printed(table, method, column, **place))
     except PublishedError:
         return Cell()
+    return OTHERWISE if set(facts.arguments.get(label, {})) - set(place) else found
 
 
 # -------------------------------------------------------------------------------------------------------------- ablations
@@ -245,7 +287,7 @@ def _columns(bases: Sequence[str]) -> list[Column]:
             key = f"{base}_{column.key}" if len(bases) > 1 else column.key
             columns += [replace(column, key=key, group=base),
                         replace(column, key=f"{key}_published", label="published", better="", published=True, group=base,
-                                decimals=3)]
+                                decimals=3, notes=())]
     return columns
 
 

@@ -70,7 +70,8 @@ def pictures(section: Section, msi_bands: int) -> dict[str, Picture]:
 def figure_5(section: Section) -> list[Plot]:
     """False colour above the logarithm of the mean absolute residual, one scale for all methods."""
     return [plot for msi_bands in section.facts.msi_bands for plot in _grid(
-        section, msi_bands, "figure-5", "False colour and residuals", _log_residual, "log10 of the residual", "magma", True)]
+        section, msi_bands, "figure-5", "False colour and log10 of the residual", _log_residual, "log10 of the residual",
+        "magma", True)]
 
 
 def angle_maps(section: Section) -> list[Plot]:
@@ -129,7 +130,7 @@ def _grid(section: Section, msi_bands: int, name: str, title: str, mapped: Calla
         caption = (f"{title} of {first.image}, {msi_bands} MSI bands, clean: one scale for all methods, PSNR above."
                    + (f" Red, green, blue: {nanometres} nm." if coloured else ""))
         notes = ("Colours are stretched as the reference's; the inset enlarges the window of most detail. Residual: mean over "
-                 "bands of the absolute difference, in units of the image's range." if coloured else
+                 "bands of the absolute difference, in units of the image's range, as its log10." if coloured else
                  "Angle between the spectra of estimate and reference.")
         order = sorted(mine, key=lambda method: float(maps[method].mean()))
         made.append(Plot(f"{section.slug}-{name}-msi{msi_bands}{part}", f"{title}, {msi_bands} MSI bands", caption, figure,

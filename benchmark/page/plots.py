@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.page.axes import Axis, axes_of
-from benchmark.page.cells import Cell
+from benchmark.page.cells import NO_ROW, Cell
 from benchmark.page.section import Section
 from benchmark.page.tables import METRIC_COLUMNS, Column
 from benchmark.protocol import CLEAN
@@ -45,6 +45,7 @@ MANY = 8  # axes, of which a page is too long
 FENCES = (1.5, 3.0)  # ranges of the quartiles beyond the worse one: Tukey's inner and outer fence
 KINDS = ("png", "pdf")  # of the files of a figure
 EDGE = {"markeredgewidth": 0.75, "markeredgecolor": "w"}  # as seaborn draws lines
+HOLES = "a curve with holes, where a level has no row"
 GREY: dict[str, Any] = {"color": "#c4c4c4", "marker": "", "linestyle": "-", "linewidth": 0.7, "zorder": 1.5}
 
 
@@ -203,8 +204,12 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     cells = {method: [section.score(level.scenario, msi_bands, method, column.key) for level in levels] for method in methods}
     finite = {method: [cell.value for cell in cells[method] if math.isfinite(cell.value)] for method in methods}
     best = min if column.better == "down" else max
-    far = far_off({method: best(values) for method, values in finite.items() if values}, column.better)
-    drawn = [method for method in methods if finite[method] and method not in far]
+    # what has a clean score alone has no curve along this axis
+    along = [method for method in methods if any(
+        math.isfinite(cell.value) for level, cell in zip(levels, cells[method]) if level.scenario != CLEAN)] or [
+            method for method in methods if finite[method]]
+    far = far_off({method: best(finite[method]) for method in along}, column.better)
+    drawn = [method for method in along if method not in far]
     lines = [method for method in drawn if len(finite[method]) > 1] or drawn  # what has one point alone is not the first to see
     chosen = coloured(drawn, {method: section.score(CLEAN, msi_bands, method, "psnr_db").value for method in lines},
                       facts.kinds)
@@ -214,8 +219,8 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
         figure, (axes,) = canvas(1, 2.9, drawn, chosen)
         for method in drawn:
             banded = None if method not in chosen else "sd" if seeds else "se"
-            along = [(level.at, cell) for level, cell in zip(levels, cells[method]) if not level.apart]
-            for i, part in enumerate(_unbroken(along)):
+            own = [(level.at, cell) for level, cell in zip(levels, cells[method]) if not level.apart]
+            for i, part in enumerate(_unbroken(own)):
                 _line(axes, part, banded, method if i == 0 else "_" + method, look[method])
             for part in _unbroken([(level.at, cell) for level, cell in zip(levels, cells[method]) if level.apart]):
                 apart = {"marker": "_", "markersize": 4.0} if method not in chosen else {}
@@ -232,7 +237,7 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen, kinds=bool(facts.kinds)), far_words(far, column.decimals or 1), band, _notes(cells)]
+    notes = [thinned(drawn, chosen, kinds=bool(facts.kinds)), far_words(far, column.decimals or 1), band, _notes(cells, drawn)]
     variable = axis.label.rpartition(" (")[0] or axis.label
     return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
                 f"{column.label} against {variable}, {msi_bands} MSI bands",
@@ -297,12 +302,12 @@ def mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str | No
                  estimator="mean" if several else None, errorbar=error if several else None, **band, **looks, **words)
 
 
-def _notes(cells: Mapping[str, Sequence[Cell]]) -> str:
+def _notes(cells: Mapping[str, Sequence[Cell]], drawn: Sequence[str]) -> str:
     """What must be said of the points of a figure, method by method, as a table says it in footnotes."""
     found: dict[str, list[str]] = {}
     for method, own in cells.items():
         for note in dict.fromkeys(note for cell in own for note in cell.notes):
-            found.setdefault(note, []).append(method)
+            found.setdefault(HOLES if note == NO_ROW and method in drawn else note, []).append(method)
     return " ".join(f"{note[0].upper()}{note[1:]}: {', '.join(methods)}." for note, methods in found.items())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from benchmark.metrics import METRICS
 from benchmark.page.cells import Cell, cost_rows, score_cell
 from benchmark.protocol import Scenario
 from benchmark.published import Printed
@@ -19,6 +21,9 @@ from methods.registry import Method
 
 NO_ROWS = pd.DataFrame(columns=[*SCORE, "stale"])
 NO_CURVES = pd.DataFrame(columns=[*CURVE, "msi_bands", "seed", "job"])
+# Splits whose images are in several native units, which no row says; a test holds this to the scenes of the data sets.
+SEVERAL_UNITS = {("aviris", "test-other-flight"), ("aviris-tiles", "test")}
+NO_MEAN = "images in several native units (radiance and reflectance), of which there is no mean: see the RMSE of the unit range"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,11 @@ class Split:
     def alone(self) -> str:
         """Its name whichever way it is seen."""
         return self.name.removesuffix(f", {self.view}")
+
+    @property
+    def one_unit(self) -> bool:
+        """Whether its images share a native unit, without which errors in it have no mean."""
+        return (self.dataset, self.alone) not in SEVERAL_UNITS
 
     @property
     def title(self) -> str:
@@ -186,8 +196,10 @@ class Section:
         key = scenario, msi_bands, method, column
         if key not in self._scored:
             images = sum(len(split.images) for split in ([self.split] if self.split else self.facts.splits))
-            self._scored[key] = score_cell(self.scored(scenario, msi_bands, method), column, images,
-                                           self.facts.seeds.get(method, (0,)))
+            cell = score_cell(self.scored(scenario, msi_bands, method), column, images, self.facts.seeds.get(method, (0,)))
+            native = column in METRICS and METRICS[column].unit == "native"
+            mixed = native and not math.isnan(cell.value) and self.split is not None and not self.split.one_unit
+            self._scored[key] = Cell(notes=(NO_MEAN,)) if mixed else cell
         return self._scored[key]
 
     def scored(self, scenario: Scenario, msi_bands: int, method: str) -> pd.DataFrame:

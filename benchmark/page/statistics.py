@@ -1,7 +1,7 @@
 """What differences between methods are worth: intervals over images, and tests whether methods differ at all.
 
-The unit is the image: its scores are first averaged over the seeds of training. Fewer than :data:`LEAST` images carry neither
-an interval nor a test, and it is said so.
+The unit is the image: its scores are first averaged over the seeds of training. Fewer than :data:`LEAST` images carry no
+interval, and fewer than are :func:`needed` to tell any pair of so many methods apart no test: it is said so.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmark.page.section import Section
 from benchmark.page.tables import METRIC_COLUMNS, Column, Row, Table
 from benchmark.protocol import CLEAN, Scenario
 
-LEAST = 5  # images: of four a two-sided signed-rank test cannot fall below 0.125, whatever they say
+LEAST = 5  # images with an interval
 CONFIDENCE = 0.95
 SEED = 0  # of the resampling
 RANKS = (Column("mean_rank", "Mean rank", "", "", 2), Column("first", "First on", "images", "", 0),
@@ -41,7 +41,7 @@ def of_images(section: Section, scenario: Scenario, msi_bands: int, method: str,
 
 def with_interval(cell: Cell, values: Sequence[float]) -> Cell:
     """A mean with its bootstrap interval (BCa, 95 %) over images; as it is where there are too few, or all are equal."""
-    if len(values) < LEAST or not np.isfinite(values).all() or np.ptp(values) == 0:
+    if math.isnan(cell.value) or len(values) < LEAST or not np.isfinite(values).all() or np.ptp(values) == 0:
         return cell
     found = stats.bootstrap((np.asarray(values),), np.mean, confidence_level=CONFIDENCE, method="BCa",
                             rng=np.random.default_rng(SEED)).confidence_interval
@@ -63,7 +63,7 @@ class Comparison:
     Args:
         scores: method by image; of the images that all of them have.
         ranks: mean rank of each method over the images, best first; 1 is best, ties share.
-        friedman: probability of such ranks if all methods were alike; NaN where too few images or methods.
+        friedman: probability of such ranks if all methods were alike; NaN without a test.
         pairs: Holm-corrected probability of the signed-rank test of each pair; empty without a test.
     """
 
@@ -93,7 +93,8 @@ class Comparison:
 def compared(section: Section, msi_bands: int, column: str = "psnr_db") -> Comparison | None:
     """Friedman's test over images (the blocks), then signed-rank tests of all pairs, corrected after Holm.
 
-    Of clean scenes; methods that lack an image of the plan are left out. None where fewer than two methods are left.
+    Of clean scenes; methods that lack an image of the plan are left out. None where fewer than two methods are left; no test of
+    fewer images than are :func:`needed`.
     """
     images = section.split.images if section.split else ()
     held = {method: of_images(section, CLEAN, msi_bands, method, column) for method in section.facts.methods}
@@ -105,7 +106,7 @@ def compared(section: Section, msi_bands: int, column: str = "psnr_db") -> Compa
     sign = -1 if METRIC_COLUMNS[column].better == "up" else 1
     mean = (sign * scores).rank(axis=1).mean()
     ranks = {str(method): float(mean[method]) for method in sorted(mean.index, key=lambda method: (mean[method], method))}
-    if len(images) < LEAST:
+    if len(images) < needed(len(whole)):
         return Comparison(scores, ranks, NAN, {})
     # of two methods the test of all is that of the pair
     friedman = float(stats.friedmanchisquare(*scores.to_numpy().T).pvalue) if len(whole) > 2 else 0.0
@@ -113,6 +114,18 @@ def compared(section: Section, msi_bands: int, column: str = "psnr_db") -> Compa
     pairs = {frozenset((one, other)): _signed_rank(scores[one] - scores[other])
              for i, one in enumerate(names) for other in names[i + 1:]}
     return Comparison(scores, ranks, friedman, dict(zip(pairs, holm(list(pairs.values())))))
+
+
+def needed(methods: int) -> int:
+    """The least images of which a pair of so many methods can be told apart.
+
+    Where one method leads on all of n images the two-sided signed-rank test has its least probability, 2 / 2^n, and Holm's
+    correction multiplies it by the number of pairs.
+    """
+    pairs, images = methods * (methods - 1) / 2, 1
+    while pairs * 2.0 ** (1 - images) >= 1 - CONFIDENCE:
+        images += 1
+    return images
 
 
 def _signed_rank(differences: pd.Series) -> float:
@@ -134,6 +147,9 @@ def significance(section: Section) -> list[Table | Plot]:
     """Mean ranks over the images, and their critical-difference diagram where there are images enough for a test."""
     rows: list[Row] = []
     figures: list[Plot] = []
+    images = len(section.split.images) if section.split else 0
+    counted = f"{images} image{'s' if images != 1 else ''}"
+    untested: dict[str, None] = {}
     for msi_bands in section.facts.msi_bands:
         found = compared(section, msi_bands)
         if found is None:
@@ -145,12 +161,16 @@ def significance(section: Section) -> list[Table | Plot]:
             section.facts.marks.get(method, "")) for method, rank in found.ranks.items()]
         if found.pairs:
             figures.append(_diagram(section, msi_bands, found))
+        else:
+            methods = len(found.ranks)
+            untested[f"No test: with {counted} and {methods} methods no difference could be told, whatever the scores; "
+                     f"{needed(methods)} images are needed."] = None
     if not rows:
         return []
-    images = len(section.split.images) if section.split else 0
-    words = [f"Ranks of the PSNR over {images} image{'s' if images != 1 else ''} of clean scenes, 1 is best."]
-    words.append("p: Wilcoxon's signed-rank test against the first, images as pairs, corrected after Holm over all pairs."
-                 if figures else f"No test: {images} images, {LEAST} are needed.")
+    words = [f"Ranks of the PSNR over {counted} of clean scenes, 1 is best."]
+    words += ["p: Wilcoxon's signed-rank test against the first, images as pairs, corrected after Holm over all pairs."] \
+        if figures else []
+    words += untested
     columns = RANKS if figures else RANKS[:2]
     rows = [replace(row, cells=row.cells[:len(columns)]) for row in rows]
     return [*figures, Table(f"{section.slug}-ranks", "Mean ranks over images", " ".join(words), columns, tuple(rows),

@@ -30,6 +30,7 @@ class Column:
         scale: the CSV keeps the raw number, the other forms show ``value / scale``.
         published: printed in a paper, not measured here: shown as printed, blank where nothing is printed.
         group: heading that it shares with its neighbours.
+        notes: what must be said of it wherever it is shown, a sentence each: footnotes of its heading.
     """
 
     key: str
@@ -40,6 +41,7 @@ class Column:
     scale: float = 1.0
     published: bool = False
     group: str = ""
+    notes: tuple[str, ...] = ()
 
 
 SIDE_BY_SIDE = 0  # in the place of a row's MSI band count: its columns say which one they are of
@@ -99,8 +101,13 @@ class Listing:
     conditions: str = ""
 
 
+NATIVE = "native: in the unit of the image's own file, before it is brought to the unit range"
+BEYOND = "beyond what the process held before the fusion: without the weights of a network, which a printed figure may hold"
+COUNTED = ("multiply-adds are counted as of direct convolutions; layers that are computed by Winograd's algorithm need fewer, "
+           "so that a network can pass the ceiling")
 METRIC_COLUMNS = {key: Column(key, metric.label, metric.unit, {"higher": "up", "lower": "down"}[metric.better],
-                              metric.decimals) for key, metric in METRICS.items()}
+                              metric.decimals, notes=(NATIVE,) if metric.unit == "native" else ())
+                  for key, metric in METRICS.items()}
 MAIN_METRICS = ("psnr_db", "sam_deg", "rmse")  # of the papers' tables
 COUNTS = (
     Column("parameters", "Params built", "M", "", 3, 1e6),
@@ -108,8 +115,9 @@ COUNTS = (
     Column("macs_conv", "MACs", "G", "", 2, 1e9),
     Column("macs_attention", "MACs attention", "G", "", 2, 1e9),
 )
-TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB"))
-RATES = (Column("gflops_achieved", "Achieved", "GFLOP/s", "", 1), Column("gflops_share", "Of the ceiling", "%", "", 1))
+TIMINGS = (Column("seconds_median", "Time", "s"), Column("peak_memory_mb", "Peak memory", "MB", notes=(BEYOND,)))
+RATES = (Column("gflops_achieved", "Achieved", "GFLOP/s", "", 1, notes=(COUNTED,)),
+         Column("gflops_share", "Of the ceiling", "%", "", 1, notes=(COUNTED,)))
 FIDELITY = (
     Column("golden_difference", "Golden difference", "1e-6", "", None, 1e-6),
     Column("parameters_used", "Params used", "M", "", 3, 1e6),
@@ -286,15 +294,16 @@ def by_level(section: Section, axis: Axis, metrics: Sequence[str], name: str = "
             rows.append(row_of(facts, msi_bands, method, cells))
     labels = " and ".join(column.label for column in shown)
     caption = " ".join([f"{labels} by {axis.label or 'scenario'}, {axis.words}.", *words])
-    return Table(f"{section.slug}-{name or axis.name}" + ("-rmse" if metrics == ("rmse",) else ""),
+    return Table(f"{section.slug}-{name or axis.name}" + ("-rmse" if metrics[0].startswith("rmse") else ""),
                  f"{labels}: {axis.words}", caption, tuple(columns), tuple(rows), facts.unranked, section.caption())
 
 
 def scenarios(section: Section) -> list[Table]:
     """Quality along every axis of the study that no table of the papers has."""
     axes = axes_of(section.facts.scenarios)
+    rmse = "rmse" if section.split is None or section.split.one_unit else "rmse_unit"
     made = [by_level(section, axis, ("psnr_db", "sam_deg")) for name, axis in axes.items() if name != "noise-both"]
-    return made + [by_level(section, axis, ("rmse",)) for axis in axes.values()]
+    return made + [by_level(section, axis, (rmse,)) for axis in axes.values()]
 
 
 def fidelity(section: Section) -> list[Table]:

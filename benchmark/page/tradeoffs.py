@@ -30,7 +30,7 @@ from benchmark.page.plots import (
     thinned,
 )
 from benchmark.page.section import Section
-from benchmark.page.tables import AT_THEIR_SIZE, machine_of_most
+from benchmark.page.tables import AT_THEIR_SIZE, BEYOND, machine_of_most
 from benchmark.protocol import CLEAN
 from methods.registry import split_label
 
@@ -51,17 +51,24 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
     points: dict[str, tuple[float, float]] = {}
     held: dict[str, float] = {}
     elsewhere: list[str] = []
+    ranked: list[str] = []
     for method in facts.methods:
-        timed = time.cell(section, msi_bands, method)
-        at = timed.value, section.score(CLEAN, msi_bands, method, "psnr_db").value
+        timed, score = time.cell(section, msi_bands, method), section.score(CLEAN, msi_bands, method, "psnr_db")
+        at = timed.value, score.value
         if math.isfinite(at[0]) and math.isfinite(at[1]):
             elsewhere += [method] if AT_THEIR_SIZE in timed.notes else []
+            ranked += [method] if method in facts.kinds and score.ranked and timed.ranked else []
             points[method], held[method] = at, memory.cell(section, msi_bands, method).value
     if not points:
         return None
     far = far_off({method: psnr for method, (_, psnr) in points.items()})
     points = {method: at for method, at in points.items() if method not in far}
-    drawn, front = list(points), pareto(points)
+    drawn = list(points)
+    one_size = [method for method in drawn if method not in elsewhere]
+    if len(one_size) < len(drawn) / 2:
+        one_size = [method for method in drawn if method in elsewhere]
+    front = pareto({method: points[method] for method in drawn if method in ranked and method in one_size})
+    apart, unranked = ([method for method in drawn if method not in those] for those in (one_size, ranked))
     chosen = coloured(drawn, {method: psnr for method, (_, psnr) in points.items()})
     chosen = tuple(method for method in drawn if method in chosen or method in front)
     look = {method: {**style, "linestyle": "none"} for method, style in styles(facts.methods).items()}
@@ -85,13 +92,17 @@ def _time_and_quality(section: Section, msi_bands: int) -> Plot | None:
         legend(figure, axes, drawn, look, chosen)
     lacking = [method for method in facts.methods if method not in points and method not in far]
     caption = (f"Time of one fusion against PSNR of clean scenes, {msi_bands} MSI bands; "
-               f"area of a circle: peak memory, {largest:,.0f} MB the largest; dotted: Pareto front.")
-    notes = [thinned(drawn, chosen), far_words(far, 2), f"On the front: {', '.join(front)}.",
+               f"circles: peak memory without weights, {largest:,.0f} MB the largest; dotted: Pareto front of ranked methods"
+               f"{', timed at the size of most' if apart else ''}.")
+    notes = [thinned(drawn, chosen), far_words(far, 2), f"On the front: {', '.join(front) or 'none'}.",
+             f"Timed at another size than most, so never on it: {', '.join(apart)}." if apart else "",
+             f"Not ranked, so never on it: {', '.join(unranked)}." if unranked else "",
+             f"Memory: {BEYOND}.",
              f"No time or no score: {', '.join(lacking)}." if lacking else "", machine,
              f"Timed at the size of the images scored: {', '.join(elsewhere)}." if elsewhere else ""]
     return Plot(f"{section.slug}-figure-10-msi{msi_bands}",
                 f"Time, memory and PSNR, {msi_bands} MSI bands", caption, figure, " ".join(filter(None, notes)),
-                section.caption(), f"From the fastest to the best, the Pareto front: {', '.join(front)}.")
+                section.caption(), f"From the fastest to the best, the Pareto front: {', '.join(front) or 'none'}.")
 
 
 def pareto(points: Mapping[str, tuple[float, float]]) -> list[str]:

@@ -14,9 +14,9 @@ LOSSES = ("naive", "beba-0.5", "sam-0.5", "kd-0.5", "output-0.5")
 DEPTHS = ("(1,3,3,3)", "(2,2,2,2)", "(2,3,3,2)")
 FUSIONS = ("fusion=sum", "fusion=sigmoid", "fusion=attention", "attention=paper,fusion=attention", "fusion=concat")
 ABLATIONS = {
-    "loss": (*PAIR, *(f"{name}@recipe={recipe}" for recipe in LOSSES for name in PAIR), ALONE),
-    "depth": ("s3rnet-student", *(f"s3rnet-student@depths={depths}" for depths in DEPTHS)),
-    "fusion": (*PAIR, *(f"{name}@{fusion}" for fusion in FUSIONS for name in PAIR)),
+    "loss": ("bicubic", *PAIR, *(f"{name}@recipe={recipe}" for recipe in LOSSES for name in PAIR), ALONE),
+    "depth": ("bicubic", "s3rnet-student", *(f"s3rnet-student@depths={depths}" for depths in DEPTHS)),
+    "fusion": ("bicubic", *PAIR, *(f"{name}@{fusion}" for fusion in FUSIONS for name in PAIR)),
 }
 # What an ablation is trained with, by scale: on a CPU in minutes, in hours, and as published.
 SCALES: dict[str, dict[str, Any]] = {
@@ -50,7 +50,7 @@ for _what, _alone, _words in (
     register(Study(
         name=f"distillation-{_what}",
         title=f"Whether S3RNet's student gains by its teacher, under equal {_what}{' a network' * (_what == 'minutes')}",
-        methods=(*PAIR, ALONE),
+        methods=("bicubic", *PAIR, ALONE),
         msi_bands=(4,),
         scenarios=(CLEAN, noise("both", 25)),
         seeds=(0, 1, 2),

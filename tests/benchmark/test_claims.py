@@ -7,12 +7,14 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from fvcore.nn import FlopCountAnalysis
+from scipy.stats import ttest_1samp
 
 import run_benchmark
 from benchmark import studies
@@ -20,6 +22,7 @@ from benchmark.page import claims as module
 from benchmark.page import claims_counted, formats, verdicts
 from benchmark.page.claims import COLUMNS, COUNTED, MEASURED, TESTS, claims, decided
 from benchmark.page.claims_counted import Counts
+from benchmark.page.claims_measured import PRINTED
 from benchmark.page.facts import facts_of, rows_of
 from benchmark.page.section import Facts, Rows, Section, Split, sections
 from benchmark.page.verdicts import Difference, difference, judged
@@ -32,24 +35,28 @@ from methods.s3rnet import Attention
 
 ALL = {claim.id: claim for claim in (*published().claims, *published().beyond)}
 PSNR = {"s3rnet-teacher": 40.0, "s3rnet-student": 39.5, "pzres-net": 38.0, "mssjfl": 38.1, "dual-unet": 38.2,
-        "dhif-net": 38.3, "cucanet": 30.0, "usdn": 29.0, "u2mdn": 28.0, "gsa": 27.0}
+        "dhif-net": 38.3, "cucanet": 30.0, "usdn": 29.0, "u2mdn": 28.0, "gsa": 27.0, "bicubic": 20.0}
 
 
-def study(psnr=None, images=4, scenarios=(CLEAN,), bands=(4, 6), kinds=None, costs=(), **words):
-    """A study in which each method has this PSNR, a little more on each image and with more bands, less with noise."""
+def study(psnr=None, images=4, scenarios=(CLEAN,), bands=(4, 6), kinds=None, costs=(), seeds=(0,), spread=(), **words):
+    """A study in which each method has this PSNR, a little more on each image and with more bands, less with noise.
+
+    ``spread``: method -> what its training gains, by seed.
+    """
     psnr = PSNR if psnr is None else psnr
     rows = []
     for method, value in psnr.items():
         for scenario in scenarios:
             for count in bands:
-                for i in range(images):
+                for i, seed in product(range(images), seeds):
                     lost = 0 if math.isinf(scenario.snr_db) else (50 - scenario.snr_db) / 5
                     lost *= 3 if method == "dual-unet" else 1 if method.startswith("s3rnet") else 2
                     own = value + 0.1 * i + 0.01 * i * (method == "gsa") + (count - 4) - lost
+                    own += dict(spread).get(method, dict.fromkeys(seeds, 0.0))[seed]
                     rows.append({"method": method, "dataset": "made", "split": "test", "image": f"i{i}", "msi_bands": count,
                                  "scenario": scenario.name, "noise_target": scenario.noise_target, "snr_db": scenario.snr_db,
-                                 "seed": 0, "status": "ok", "seconds": 200.0, "psnr_db": own, "sam_deg": 60 - own,
-                                 "rmse": 600 - own})
+                                 "seed": seed, "status": "ok", "seconds": 200.0, "psnr_db": own, "sam_deg": 60 - own,
+                                 "rmse_unit": 600 - own})
     kinds = {method: "trained" for method in psnr} if kinds is None else kinds
     split = Split("made", "test", tuple(f"i{i}" for i in range(images)))
     facts = Facts("made", "Made", tuple(psnr), bands, scenarios, (split,), {}, "paper", "p1", kinds=kinds, **words)
@@ -279,7 +286,102 @@ def test_verdicts_follow_from_intervals():
     assert judged([difference("x", [1.0, 2.0], "dB")]).why == "n too small: 2 images a split, 3 or more are needed"
     assert judged([]).holds is None
     mixed = judged([one(0.1, 1), difference("y", [-5.0], "dB")])
-    assert mixed.holds is True and "1 more of fewer than 3 images left aside" in mixed.why
+    assert mixed.holds is True and "left aside: 1 of fewer than 3 images" in mixed.why
+
+
+def test_trifles_count_neither_way():
+    def one(low, high, least=0.05):
+        return Difference("x", 5, (low + high) / 2, low, high, "dB", least=least)
+
+    trifle = one(-0.0008, -0.0003)
+    found = judged([one(0.1, 1), trifle])
+    assert found.holds is True and "1 of 2 differences above 0, 0 below, 1 too small to count" in found.measured
+    assert judged([one(0.1, 1), replace(trifle, least=0.0)]).holds is False
+    assert judged([one(0.1, 1), one(-0.4, 0.44)]).holds is None  # small in the mean, by chance alone
+    assert judged([one(0.1, 1), one(-0.06, -0.05)]).holds is False
+    assert judged([trifle]).holds is None and "none is large enough" in judged([trifle]).why
+    assert judged([one(-1.004, -1.002)], margin=-1).holds is None  # beside the margin, not beside zero
+
+    levels = (CLEAN, noise("both", 35), noise("both", 25))
+    noisy = study(scenarios=levels)
+    for gain, holds in ((-0.001, True), (-0.2, False)):  # gsa gains this by noise, where it lost 3 dB
+        scores = noisy.rows.scores.copy()
+        gsa = scores["method"] == "gsa"
+        scores.loc[gsa & (scores["snr_db"] == 25), "psnr_db"] = scores.loc[gsa & (scores["snr_db"] == 35),
+                                                                          "psnr_db"].to_numpy() - gain
+        assert verdict("all-deteriorate", Section(noisy.facts, replace(noisy.rows, scores=scores))).holds is holds
+
+
+def test_methods_that_say_nothing_are_left_aside_and_counted():
+    """Below bicubic, constant, or blind to the image that the noise is on; a network that is broken refutes nothing."""
+    levels = (CLEAN, *(noise(target, snr) for target in ("lr_hsi", "both") for snr in (35, 25)))
+    noisy = study(scenarios=levels, bands=(4,))
+
+    def changed(method, psnr_db, target="lr_hsi", **words):
+        scores = noisy.rows.scores.copy()
+        there = (scores["method"] == method) & (scores["noise_target"] == target)
+        scores.loc[there, "psnr_db"] = psnr_db
+        return Section(replace(noisy.facts, **words), replace(noisy.rows, scores=scores))
+
+    clean = noisy.rows.scores.query("method == 'mssjfl' and scenario == 'clean'")["psnr_db"].to_numpy()
+    blind = changed("mssjfl", np.tile(clean, 2))
+    for name, count in (("resilient-both-kinds", 1), ("all-deteriorate", 2)):
+        found = verdict(name, blind)
+        assert found.holds is True and f"{count} unmoved by noise on lr_hsi (mssjfl)" in found.why, name
+
+    broken = study(PSNR | {"dual-unet": -37.5, "s3rnet-teacher": 45.0}, bands=(4,), scenarios=levels)
+    found = verdict("teacher-best-table-1", broken)
+    assert found.holds is None and "nothing is told by dual-unet" in found.why
+    assert "6 below bicubic on clean images (dual-unet)" in found.why
+    assert verdict("dual-unet-collapses", broken).holds is None
+    weak = study(PSNR | {"s3rnet-student": 15.5, "s3rnet-teacher": 15.0}, bands=(4,))
+    assert verdict("readme-competitive", weak).holds is None and "below bicubic" in verdict("readme-competitive", weak).why
+    untold = study({name: value for name, value in PSNR.items() if name != "bicubic"})
+    assert verdict("readme-competitive", untold).holds is None and "bicubic" in verdict("readme-competitive", untold).why
+
+    kinds = {name: "" if name == "mssjfl" else "trained" for name in PSNR}  # as facts_of has it of a constant output
+    constant = changed("mssjfl", 90.0, "none", constant=("mssjfl",), kinds=kinds)
+    found = verdict("teacher-best-table-1", constant)
+    assert found.holds is None and "6 of constant output (mssjfl)" in found.why
+    assert "unequal" not in verdict("student-comparable-or-superior", constant).why
+
+
+def test_seeds_are_the_pairs_where_both_sides_have_three():
+    """Images that agree with one another hide that the trainings do not: a t test by hand."""
+    alone = "s3rnet-student@recipe=alone"
+    apart = {0: -0.42, 1: -0.56, 2: -2.19}
+    made = study({"s3rnet-student": 39.0, alone: 39.0}, seeds=(0, 1, 2), images=3, bands=(4,),
+                 scenarios=(CLEAN, noise("both", 25)), spread={"s3rnet-student": apart})
+    for name in ("kd-adds", "kd-carries-robustness"):
+        found = verdict(name, made)
+        assert found.holds is None and "n = 3 seeds" in found.measured, name
+    values = pd.Series(apart, name="psnr_db").rename_axis("seed")
+    found = difference("x", values, "dB")
+    by_hand = ttest_1samp(values, 0.0)
+    assert by_hand.pvalue == pytest.approx(0.20, abs=0.01)
+    assert (found.low, found.high) == pytest.approx(tuple(by_hand.confidence_interval(0.95)))
+    two = study({"s3rnet-student": 39.0, alone: 39.0}, seeds=(0, 1), images=3, bands=(4,),
+                spread={"s3rnet-student": {0: -0.42, 1: -0.56}})
+    assert verdict("kd-adds", two).holds is False and "n = 3 seeds" not in verdict("kd-adds", two).measured
+
+
+def test_one_seed_interval_of_many_refuses_nothing():
+    low = difference("x", pd.Series([-1.0, -1.2, -1.5]).rename_axis("seed"), "dB")
+    other = difference("x", pd.Series([0.9, -0.8, 0.1]).rename_axis("seed"), "dB")
+    assert judged([low]).holds is False
+    found = judged([low, *[other] * 19])
+    assert found.holds is None and "corrected for 20 tried" in found.why
+
+
+def test_a_verdict_says_on_which_splits_it_was_decided():
+    whole = study()
+    scores = whole.rows.scores
+    twice = pd.concat([scores, scores[scores["image"] == "i0"].assign(split="near")])
+    facts = replace(whole.facts, splits=(*whole.facts.splits, Split("made", "near", ("i0",))))
+    found = verdict("no-compromise", Section(facts, replace(whole.rows, scores=twice)))
+    assert found.holds is False and "decided on test alone; left aside: 6 of fewer than 3 images" in found.why
+    both = Section(facts, replace(whole.rows, scores=pd.concat([scores, scores.assign(split="near")])))
+    assert "decided on test and near" in verdict("no-compromise", both).why
 
 
 def test_orders_follow_the_rows_and_flip_with_them():
@@ -287,7 +389,7 @@ def test_orders_follow_the_rows_and_flip_with_them():
     assert found.holds is True and "n = 4" in found.measured
     assert verdict("teacher-best-table-1", study(PSNR | {"dual-unet": 39.7})).holds is False  # above the student
     assert verdict("teacher-best-table-1", study({name: value for name, value in PSNR.items() if name != "usdn"})
-                   ).why == "so far it holds; this study has no rows of usdn"
+                   ).why == "so far it holds; this study has no rows of usdn; decided on test"
     assert verdict("teacher-best-table-1", study(images=2)).why.startswith("n too small: 2 images")
     assert "unequal training budgets" in verdict("teacher-best-table-1", study(kinds={})).why
     assert verdict("teacher-best-table-1", study({"gsa": 20.0})).holds is None
@@ -349,6 +451,7 @@ def test_costs_decide_times_and_memory():
     rows = [cost("s3rnet-student"), cost("s3rnet-teacher", **dear), cost("pzres-net", **dear), cost("dhif-net", **dear),
             cost("mssjfl", seconds_median=1.5, peak_memory_mb=150.0, macs_conv=2e11, parameters_used=1e7),
             cost("dual-unet", seconds_median=1.2, peak_memory_mb=150.0, macs_conv=2e11, parameters_used=1e7)]
+    rows += [cost(name, **dear) for name in PRINTED if name not in [row["method"] for row in rows]]
     section = study(costs=rows)
     for name in ("memory-reduced", "student-fastest", "four-costs-competitive", "heavy-peers"):
         assert verdict(name, section).holds is True, name
@@ -363,6 +466,32 @@ def test_costs_decide_times_and_memory():
     assert verdict("unsupervised-not-real-time", by_image).holds is True
     fast = Section(by_image.facts, replace(by_image.rows, scores=by_image.rows.scores.assign(seconds=0.01)))
     assert verdict("unsupervised-not-real-time", fast).holds is False
+
+
+def test_ranks_are_among_all_networks_of_the_table():
+    """What a page leaves out flips no rank: counts are of all networks, times undecided while some could change the half."""
+    others = [name for name in PRINTED if name != "s3rnet-student"]
+    dear = {"seconds_median": 2.0, "peak_memory_mb": 900.0}
+
+    def found(rows):
+        return verdict("four-costs-competitive", study(costs=rows))
+
+    few = [cost("s3rnet-student"), *(cost(name, **dear, parameters_used=1.0, macs_conv=1.0) for name in others[:9])]
+    assert found(few).holds is True  # the four that lack could make it the fifth of 14
+    assert "rank 7 from the smallest of 14" in found(few).measured
+    some = [*few[:7], *(row | {"seconds_median": 0.5} for row in few[7:])]
+    assert found(some).holds is None and "time rank 4 of 10" in found(some).measured  # the fourth to the eighth of 14
+    assert others[-1] in found(some).why and others[0] not in found(some).why
+    whole = [cost("s3rnet-student"), *(cost(name, **dear) for name in others)]
+    assert found(whole).holds is True
+    slow = [cost("s3rnet-student", seconds_median=9.0), *(cost(name, **dear) for name in others[:9])]
+    assert found(slow).holds is False  # whatever the others take
+    assert found([]).holds is None
+    section = study(costs=whole)
+    light = section.rows.fidelity.copy()
+    light.loc[light["method"] == "s3rnet-student", "parameters_used"] = 1e9
+    assert verdict("four-costs-competitive", Section(section.facts, replace(section.rows, fidelity=light))).holds is False
+    assert verdict("student-fastest", study(costs=few)).holds is None and verdict("student-fastest", section).holds is True
 
 
 def test_a_network_built_otherwise_is_told():

@@ -113,3 +113,8 @@ def test_a_new_method_is_its_own_file_and_its_recording(tmp_path, monkeypatch):
     finally:
         registry._METHODS.pop("mini")
         sys.modules.pop("mini_method")
+
+
+def test_a_network_around_an_estimate_is_counted_without_it():
+    for row in module.fidelity(("s3rnet-subspace", "subspace-net")):
+        assert row["case"] == "none" and row["macs_conv"] > 1e9 and row["parameters_used"] <= row["parameters"]

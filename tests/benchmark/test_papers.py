@@ -20,16 +20,43 @@ def lines_of(table):
 
 
 def test_table_1_has_the_band_counts_side_by_side_and_costs_once():
-    rows = [row(STUDENT, 30.0), row(STUDENT, 33.0, msi_bands=6), row("gsa", 20.0), row("gsa", 21.0, msi_bands=6)]
-    costs = [cost(STUDENT), cost(STUDENT, msi_bands=6, parameters_used=1)]
-    (table,) = papers.table_1(section(rows, costs, published={STUDENT: {4: {"psnr_db": Printed(35.544)}}}, msi_bands=(4, 6)))
+    rows = [row("net", 30.0), row("net", 33.0, msi_bands=6), row("gsa", 20.0), row("gsa", 21.0, msi_bands=6)]
+    costs = [cost("net"), cost("net", msi_bands=6, parameters_used=1)]
+    (table,) = papers.table_1(section(rows, costs, published={"net": {4: {"psnr_db": Printed(35.544)}}}, msi_bands=(4, 6)))
     assert formats.groups(table) == [("4 MSI bands", 4), ("6 MSI bands", 3), ("cost, 4 MSI bands", 5)]
     assert lines_of(table)[2:] == [
-        "| s3rnet-student | **30.00** | 35.544 | 2.000 | 10.0 | **33.00** | 2.000 | 10.0 | 7.450 | 140.00 | "
-        "10.00 | 0.500 | 100 |",
-        "| gsa | <u>20.00</u> |  | 2.000 | 10.0 | <u>21.00</u> | 2.000 | 10.0 | —<sup>a</sup> | —<sup>a</sup> | "
-        "—<sup>a</sup> | —<sup>a</sup> | —<sup>a</sup> |",
+        "| net | **30.00** | 35.544 | 2.000 | 10.0 | **33.00** | 2.000 | 10.0 | 7.450 | 140.00 | 10.00 | 0.500 | 100 |",
+        "| gsa | <u>20.00</u> |  | 2.000 | 10.0 | <u>21.00</u> | 2.000 | 10.0 | —<sup>c</sup> | —<sup>c</sup> | "
+        "—<sup>c</sup> | —<sup>c</sup> | —<sup>c</sup> |",
     ]
+
+
+def test_below_the_study_s_methods_stand_the_printed_rows_of_table_i_that_it_has_not():
+    held = {STUDENT: figures(STUDENT)}
+    (table,) = papers.table_1(section([row(STUDENT, 30.0), row("gsa", 20.0)], published=held))
+    plain = (STUDENT, "gsa", "pzres-net", "mssjfl", "dual-unet", "dhif-net", "cucanet", "usdn", "u2mdn", TEACHER,
+             "s3rnet-teacher-large", "s3rnet-student-large")
+    assert [(line.method, line.mark) for line in table.rows] == [
+        *((name, "") for name in plain), *((f"s3rnet-{name}-large", "extended training") for name in ("teacher", "student"))]
+    large = [line.cells for line in table.rows if line.method == "s3rnet-student-large"]
+    keys = [column.key for column in table.columns]
+    assert [cells[keys.index("psnr_db_msi4_published")].value for cells in large] == [35.548, 35.954]
+    assert all(cells[keys.index("psnr_db_msi4")] == papers.ABSENT for cells in large)
+    dhif = next(line.cells for line in table.rows if line.method == "dhif-net")
+    assert dhif[keys.index("peak_memory_mb_published")].value == 29381  # of Table I; the release prints another
+    for rows, words in (([row("gsa", 20.0)], {}), ([row(STUDENT, 30.0)], {"arguments": {STUDENT: {"width": 16}}})):
+        assert len(papers.table_1(section(rows, **words))[0].rows) == 1
+
+
+@pytest.mark.parametrize("table", ["table_1", "table_long"])
+def test_what_is_printed_of_a_network_that_is_built_otherwise_is_a_footnote(table):
+    rows = [row("hyper-transformer", 20.0), row(STUDENT, 30.0)]
+    (made,) = getattr(papers, table)(section(rows, published={STUDENT: figures(STUDENT)},
+                                             arguments={"hyper-transformer": {"width": 16}}))
+    for key in ("psnr_db_msi4_published", "macs_conv_published"):
+        printed = cells(made, key)
+        assert printed[0, "hyper-transformer"] == papers.OTHERWISE and printed[0, STUDENT].value > 0
+    assert papers.OTHERWISE.notes[0] in formats.to_markdown(made)
 
 
 def test_the_headings_stand_above_their_columns_in_every_form():
@@ -73,7 +100,10 @@ def test_below_a_method_stands_what_table_ii_prints_of_it_unranked():
     rows = [one for name in (STUDENT, "gsa") for one in
             (row(name, 30.0), *(row(name, psnr, target="both", snr=snr) for snr, psnr in levels.items()))]
     (table,) = papers.table_2(section(rows))
-    assert [(line.method, line.published) for line in table.rows] == [(STUDENT, False), (STUDENT, True), ("gsa", False)]
+    peers = ("pzres-net", "mssjfl", "dual-unet", "dhif-net")  # the study has none of them
+    assert [(line.method, line.published) for line in table.rows] == [
+        (STUDENT, False), (STUDENT, True), ("gsa", False), *((name, True) for name in peers)]
+    assert [line.cells[0].value for line in table.rows[3:]] == [22.417, 23.553, 19.944, 24.526]
     printed = dict(zip((column.key for column in table.columns), table.rows[1].cells))
     own = {each.place["snr_db"]: each.values for each in published().tables["csakd-table-2"].rows if each.method == STUDENT}
     for key, level in (("25_dB", 25), ("45_dB", 45), ("clean", "inf"), ("average", "average")):
@@ -82,6 +112,11 @@ def test_below_a_method_stands_what_table_ii_prints_of_it_unranked():
     assert not any(i == 1 for i, _ in formats.ranks(table))
     (built,) = papers.table_2(section(rows, arguments={STUDENT: {"width": 16}}))  # not the paper's network
     assert not any(line.published for line in built.rows)
+    assert built.caption.endswith(f"Without its printed row, since built otherwise: {STUDENT}.")
+    six = [one | {"msi_bands": 6} for one in rows]  # the prints are of 4 bands: they stand in that panel
+    (both,) = papers.table_2(section([*rows, *six]))
+    assert [(line.msi_bands, line.method) for line in both.rows][-2:] == [(6, STUDENT), (6, "gsa")]
+    assert [line.msi_bands for line in both.rows] == sorted(line.msi_bands for line in both.rows)
 
 
 def variants(base, words, psnr=20.0):
@@ -98,7 +133,7 @@ def test_table_3_in_the_order_of_the_paper_teacher_beside_student():
     for key, printed in ((f"{STUDENT}_psnr_db", [19.266, 35.021, 34.906, 35.544]),
                          (f"{TEACHER}_sam_deg", [8.145, 1.565, 1.561, 1.527])):
         assert [cell.value for cell in cells(table, f"{key}_published").values()][:4] == printed
-    assert lines_of(table)[2].startswith("| 4 | naive | <u>22.00</u> | 20.43<sup>a,b</sup> | 2.000 | 8.145<sup>a,b</sup> | ")
+    assert lines_of(table)[2].startswith("| 4 | naive | <u>22.00</u> | 20.43<sup>b,c</sup> | 2.000 | 8.145<sup>b,c</sup> | ")
     (reduced,) = papers.table_3(section(rows, arguments={each: {"width": 16} for each in {one["method"] for one in rows}}))
     assert not any(column.published for column in reduced.columns)
     assert papers.table_3(section([row(STUDENT, 1.0)])) == []

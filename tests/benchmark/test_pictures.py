@@ -61,6 +61,7 @@ def images_of(plot):
 
 def test_figure_5_draws_residuals_on_one_scale_and_psnr_of_the_image_s_row(held):
     (plot,) = pictures.figure_5(held)
+    assert "log10 of the residual" in plot.caption
     titles = [axes.get_title() for axes in images_of(plot)]
     assert titles == ["reference", "near\n40.00 dB", "far\n20.00 dB"]
     maps = {image.get_label(): image for axes in plot.figure.axes for image in axes.images}

@@ -54,7 +54,20 @@ def test_a_missing_level_interrupts_the_line_and_a_missing_method_is_named():
     drawn = lines(plot.figure.axes[0])
     assert drawn["bicubic"].get_xydata().tolist() == [[25.0, 12.5]]
     assert drawn["_bicubic"].get_xydata().tolist() == [[45.0, 22.5]]
-    assert "lists at the end): bicubic, never-run." in plot.notes
+    assert "lists at the end): never-run." in plot.notes
+    assert "A curve with holes, where a level has no row: bicubic." in plot.notes
+
+
+def test_what_has_no_point_along_the_axis_has_no_curve_and_is_not_counted():
+    values = {f"m{i:02d}": 10.0 + i for i in range(14)}
+    rows = [{**one, "psnr_db": one["psnr_db"] + value} for name, value in values.items() for one in noise_rows(name)]
+    slow = [row(name, 99.0) for name in ("u2mdn", "cucanet")]  # scored on clean scenes alone, the best there are
+    plot = plots.curves(section([*rows, *slow], kinds={"u2mdn": "blind", "cucanet": "blind"}))[0]
+    drawn = lines(plot.figure.axes[0])
+    assert set(plot.curves.cells) == set(values) and not {"u2mdn", "cucanet", "_clean u2mdn"} & set(drawn)
+    assert "in grey: 3 others" in plot.notes and "lists at the end): u2mdn, cucanet." in plot.notes
+    shifted = plots.curves(section([*noise_rows(target="lr_hsi"), row("u2mdn", 99.0)]))[0]
+    assert set(shifted.curves.cells) == {"gsa"}
 
 
 def test_a_figure_tells_what_its_points_lack():

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from benchmark.page import statistics
 from benchmark.page.cells import Cell
@@ -14,9 +15,9 @@ from benchmark.protocol import CLEAN
 from tests.benchmark.test_plots import lines
 from tests.benchmark.test_tables import row, section
 
-IMAGES = "abcdef"
-SCORES = {"one": (30.0, 31.0, 32.0, 33.0, 34.0, 35.0), "two": (29.0, 29.9, 30.8, 31.7, 32.6, 33.5),
-          "three": (29.1, 29.5, 31.0, 31.45, 32.67, 33.0)}
+IMAGES = "abcdefg"
+SCORES = {"one": (30.0, 31.0, 32.0, 33.0, 34.0, 35.0, 36.0), "two": (29.0, 29.9, 30.8, 31.7, 32.6, 33.5, 34.4),
+          "three": (29.1, 29.5, 31.0, 31.45, 32.67, 33.0, 34.05)}
 
 
 def rows(scores=SCORES, images=IMAGES):
@@ -38,10 +39,10 @@ def exact_signed_rank(differences):
 
 def test_ranks_and_tests_are_those_of_a_loop():
     found = statistics.compared(section(rows()), 4)
-    ranks = {method: np.mean([1 + sum(SCORES[other][i] > own[i] for other in SCORES) for i in range(6)])
+    ranks = {method: np.mean([1 + sum(SCORES[other][i] > own[i] for other in SCORES) for i in range(7)])
              for method, own in SCORES.items()}
     assert found.ranks == pytest.approx(ranks) and next(iter(found.ranks)) == "one"
-    k, n = 3, 6
+    k, n = 3, 7
     chi = 12 * n / (k * (k + 1)) * sum((mean - (k + 1) / 2) ** 2 for mean in ranks.values())
     assert found.friedman == pytest.approx(np.exp(-chi / 2))  # of two degrees of freedom
     pairs = list(itertools.combinations(list(found.ranks), 2))
@@ -74,8 +75,29 @@ def test_a_bar_joins_no_two_that_are_told_apart():
 def test_with_few_images_there_are_ranks_and_the_reason_why_no_test():
     made = statistics.significance(section(rows({method: own[:4] for method, own in SCORES.items()}, "abcd")))
     (table,) = made
-    assert "No test: 4 images, 5 are needed." in table.caption and len(table.columns) == 2
+    assert "No test: with 4 images and 3 methods no difference could be told, whatever the scores; 7 images are needed." in \
+        table.caption and len(table.columns) == 2
     assert statistics.significance(section([row("gsa", 1.0)])) == []  # one method
+
+
+def test_where_no_scores_could_tell_a_pair_apart_there_is_no_test():
+    """Six images and eleven methods: the least probability, 2 / 2^6, times 55 pairs."""
+    scores = {f"m{i:02d}": tuple(40.0 - 3 * i + 0.1 * k * (i + 1) for k in range(6)) for i in range(11)}
+    made = statistics.significance(section(rows(scores, "abcdef")))
+    (table,) = made
+    assert len(table.columns) == 2 and "told apart" not in table.caption and "p:" not in table.caption
+    assert "with 6 images and 11 methods no difference could be told, whatever the scores; 12 images" in table.caption
+    assert statistics.compared(section(rows(scores, "abcdef")), 4).pairs == {}
+
+
+def test_as_many_images_are_needed_as_a_lead_on_all_of_them_takes():
+    for methods in (2, 3, 4):
+        n = statistics.needed(methods)
+        pairs = methods * (methods - 1) // 2
+        for images, told in ((n, True), (n - 1, False)):
+            least = stats.wilcoxon(np.arange(1.0, images + 1)).pvalue
+            assert (min(statistics.holm([least] + [1.0] * (pairs - 1))) < 0.05) == told
+    assert [statistics.needed(methods) for methods in (2, 3, 11)] == [6, 7, 12]
 
 
 def test_methods_that_lack_an_image_are_left_out():

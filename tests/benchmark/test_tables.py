@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import datasets
 from benchmark.page import formats, papers, tables
 from benchmark.page.cells import NO_ROW, NOT_RECORDED, Cell
-from benchmark.page.section import Facts, Rows, Split, sections
+from benchmark.page.section import NO_MEAN, Facts, Rows, Split, sections
 from benchmark.page.tables import Column, Row, Table
 from benchmark.protocol import CLEAN, noise
 from benchmark.published import Defect, Printed
+from datasets.scene import registered
 
 INF = math.inf
 METRICS = ("psnr_db", "sam_deg", "rmse", "rmse_unit", "ergas", "ssim")
@@ -247,10 +249,60 @@ def test_published_figures_stand_beside_measured_ones_only_where_there_are_any()
     line, gsa = formats.to_markdown(table).splitlines()[2:4]
     assert gsa.startswith("| gsa | <u>20.00</u> |  |")  # nothing printed: blank, not a hole
     assert line.startswith("| net | **30.00** | 47.123 |")  # as printed
-    assert "| 7.450 | 7.44<sup>a</sup> | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
-    assert "<sup>a</sup> in print: Cut, not rounded" in formats.to_markdown(table)
+    assert "| 7.450 | 7.44<sup>c</sup> | 140.00 | 144.77 | 10.00 | 0.500 | 100 |" in line
+    assert "<sup>c</sup> in print: Cut, not rounded" in formats.to_markdown(table)
     assert [key for (_, j) in formats.ranks(table) if (key := keys[j]).endswith("_published")] == []
     assert "published" not in formats.to_markdown(papers.table_1(section(rows, costs))[0])
+
+
+def test_errors_in_several_native_units_have_no_mean_and_no_rank():
+    """Of flights B in radiance and C in reflectance; the unit range has a mean."""
+    rows = [row(method, psnr, image=image, snr=snr, target=target) | {"dataset": "aviris", "split": "test-other-flight"}
+            for method, psnr in (("gsa", 20.0), ("bicubic", 10.0)) for image in ("abu_urban_1", "jasper_ridge")
+            for snr, target in ((INF, "none"), (30.0, "both"))]
+    asked = section(rows, methods=("gsa", "bicubic", "never-run"))
+    (metrics,), (main,), made = tables.all_metrics(asked), papers.table_1(asked), tables.scenarios(asked)
+    for table, key, bands in ((metrics, "rmse", 4), (main, "rmse_msi4", 0)):
+        held = cells(table, key)
+        assert math.isnan(held[bands, "gsa"].value) and held[bands, "gsa"].notes == (NO_MEAN,)
+        assert held[bands, "never-run"].notes == (NO_ROW,)
+        j = [column.key for column in table.columns].index(key)
+        assert not any(place == j for _, place in formats.ranks(table))
+    assert cells(metrics, "rmse_unit")[4, "gsa"].value == 0.01
+    assert [(table.name[-18:], {column.unit for column in table.columns}) for table in made] == [
+        ("ht-noise-both-rmse", {"unit range"})]
+    views = Split("aviris", "test-other-flight, LANDSAT", ("a",), view="LANDSAT")  # the same scenes seen in another way
+    assert not views.one_unit and Split("aviris", "test-same-flight", ("a",)).one_unit
+
+
+@pytest.mark.parametrize("name", datasets.names())
+def test_the_splits_of_several_native_units_are_those_of_the_data_sets(name, tmp_path):
+    for build in registered(name).miniature(tmp_path)[0]:
+        data = build()
+        for split in {split for split, entries in data.splits().items() if entries} - {"train", "val"}:
+            units = {scene.units for scene in data.load(split)}
+            assert (len(units) < 2) == Split(name, split, ()).one_unit, (split, units)
+
+
+def test_what_a_column_is_stands_at_its_heading_in_every_form():
+    rows = [row("gsa", 20.0), row("net", 30.0)]
+    costs = [cost("gsa", gflops_achieved=12.5, gflops_ceiling=50.0), cost("net")]
+    asked = section(rows, costs, published={"net": {4: {"memory_mb": Printed(1.0), "rmse": Printed(3.0)}}})
+    found = {table.name: table for table in (*tables.all_metrics(asked), *papers.table_1(asked), *tables.costs(asked))}
+    told = {name: {column.label: column.notes for column in table.columns if column.notes} for name, table in found.items()}
+    assert told == {"made-test-metrics": {"RMSE": (tables.NATIVE,)},
+                    "made-test-table-1": {"RMSE": (tables.NATIVE,), "Peak memory": (tables.BEYOND,)},
+                    "study-costs": {"Peak memory": (tables.BEYOND,), "Achieved": (tables.COUNTED,),
+                                    "Of the ceiling": (tables.COUNTED,)}}
+    table = found["study-costs"]
+    assert "| Peak memory (MB)<sup>a</sup> | Achieved (GFLOP/s)<sup>b</sup> | Of the ceiling (%)<sup>b</sup> |" in \
+        formats.to_markdown(table)
+    assert f"<sup>a</sup> {tables.BEYOND}" in formats.to_markdown(table)
+    assert r"\shortstack[r]{Peak\\memory\\(MB)$^{a}$}" in formats.to_latex(table, "tiny")
+    assert rf"$^{{a}}$ {tables.BEYOND}." in formats.to_latex(table, "tiny")
+    page = formats.to_html(table)
+    assert '<th scope="col">Peak memory<sup><a href="#study-costs-a">a</a></sup><small>MB</small></th>' in page
+    assert f'<li id="study-costs-a"><sup>a</sup> {tables.BEYOND}</li>' in page
 
 
 def test_costs_are_of_the_largest_size_and_by_device():

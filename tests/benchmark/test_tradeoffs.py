@@ -8,6 +8,7 @@ import pytest
 from matplotlib.text import Text
 
 from benchmark.page import tradeoffs
+from benchmark.page.tables import BEYOND
 from tests.benchmark.test_plots import lines
 from tests.benchmark.test_tables import cost, row, section
 
@@ -38,6 +39,34 @@ def test_figure_10_draws_time_psnr_and_memory():
     assert axes.get_xscale() == "log" and (axes.get_xlabel(), axes.get_ylabel()) == ("time of one fusion (s)", "PSNR (dB)")
     assert "No time or no score: untimed." in plot.notes and "500 MB the largest" in plot.caption
     assert tradeoffs.figure_10(section(rows)) == []
+    assert "peak memory without weights" in plot.caption and f"Memory: {BEYOND}." in plot.notes
+
+
+def test_an_oracle_and_what_is_not_ranked_are_never_on_the_front():
+    rows = [row(method, psnr) for method, (_, psnr) in TIMES.items()] + [row("oracle", 60.0)]
+    rows += [row("partly", 70.0), row("partly", 70.0, image="b", status="failed")]
+    rows += [{**one, "image": "b"} for one in rows if one["method"] != "partly"]
+    costs = [cost(method, seconds_median=seconds) for method, (seconds, _) in TIMES.items()]
+    costs += [cost("oracle", seconds_median=2.0), cost("partly", seconds_median=3.0)]
+    kinds = dict.fromkeys((*TIMES, "partly"), "blind")
+    (plot,) = tradeoffs.figure_10(section(rows, costs, kinds=kinds))
+    drawn = lines(plot.figure.axes[0])
+    assert drawn["_front"].get_xydata().tolist() == [[0.1, 25.0], [1.0, 30.0]] and {"oracle", "partly"} <= set(drawn)
+    assert "On the front: a, c." in plot.notes and "Not ranked, so never on it: oracle, partly." in plot.notes
+    assert plot.alt.endswith("front: a, c.") and "Pareto front of ranked methods." in plot.caption
+    (none,) = tradeoffs.figure_10(section(rows, costs, kinds={"absent": "blind"}))
+    assert "On the front: none." in none.notes
+
+
+def test_times_of_another_size_than_most_are_not_on_the_front():
+    """Of those optimised for each image, which are timed where they are scored."""
+    rows = [row(method, psnr) | {"seconds": 0.001} for method, psnr in (("a", 25.0), ("b", 26.0), ("usdn", 50.0))]
+    costs = [cost("a"), cost("b", seconds_median=0.7), cost("usdn", seconds_median=math.nan)]
+    (plot,) = tradeoffs.figure_10(section(rows, costs))
+    assert "On the front: a, b." in plot.notes and "Timed at another size than most, so never on it: usdn." in plot.notes
+    assert plot.caption.endswith("front of ranked methods, timed at the size of most.") and "usdn" in lines(plot.figure.axes[0])
+    (turned,) = tradeoffs.figure_10(section(rows, [costs[0], *(cost(each, seconds_median=math.nan) for each in ("b", "usdn"))]))
+    assert "On the front: usdn." in turned.notes and "so never on it: a." in turned.notes
 
 
 @pytest.mark.parametrize(("slowest", "least"), [(0.3, 3), (9.0, 4), (99.0, 3), (5000.0, 4)])

@@ -28,7 +28,7 @@ from benchmark.page.findings.parts import (
 )
 from benchmark.page.section import Section
 from benchmark.page.statistics import holm
-from benchmark.page.verdicts import LEAST_IMAGES
+from benchmark.page.verdicts import LEAST_EFFECT_DB, LEAST_IMAGES
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, Scenario, noise
 from benchmark.published import figures, published
 from benchmark.studies import study
@@ -97,13 +97,15 @@ def claimed(held: Held) -> Part:
         "What the papers claim",
         f"Of {len(by_rows)} claims that rows can decide, {kinds.count({True})} hold wherever they are decided, "
         f"{kinds.count({False})} nowhere, {kinds.count({True, False})} in some studies, {len(by_rows) - len(found)} are not "
-        f"decided. They are the papers' sentences, tried after minutes of training, by {LEAST_IMAGES} images and more.",
+        f"decided. They are the papers' sentences, tried after minutes of training, by {LEAST_IMAGES} pairs and more.",
         (markdown(lines),
-         "Not decided by these rows: too few images, or methods that are missing. A claim holds where every interval over "
-         "images lies on its side; it does not hold where one lies wholly on the other. Of three images that says that all "
-         "three lie there: a direction on these images, and no test; no interval is corrected for their number. Where a claim "
-         "names no size, the suite's own is used, and the pages say which. They give numbers and reasons, and the claims that "
-         "counting alone decides."))
+         "Pairs are seeds of training where both sides have three or more, images otherwise; of the same flight, with its one "
+         "image, seeds alone decide, and the pages say on which splits each was decided. Not decided: too few pairs, or "
+         "methods that are missing or say nothing (a constant output, below bicubic on clean images, unmoved by the noise). A "
+         "claim holds where every interval lies on its side; it does not hold where one lies wholly on the other, corrected "
+         f"for their number where pairs are seeds. Differences below {LEAST_EFFECT_DB:g} dB of PSNR, or as much of an error, "
+         "count neither way. Three images say that all three lie there: a direction, and no test. Where a claim names no "
+         "size, the suite's own is used. The pages give numbers and reasons, and the claims that counting alone decides."))
 
 
 def ideas(held: Held) -> Part:
