@@ -103,14 +103,14 @@ def claims(section: Section) -> list[Listing]:
     counts = Counter(row[COLUMNS.index("verdict")] for row in rows)
     stale = f" {len(facts.stale)} jobs of this study are stale." if facts.stale else ""
     words = (f"{len(rows)} claims: {', '.join(f'{counts[word]} {word}' for word in WORDS.values())}. A claim holds where every "
-             "interval lies on its side, and not where one lies wholly on the other; a difference of less than "
-             f"{LEAST_EFFECT_DB:g} dB of PSNR, or {LEAST_SHARE:.1%} of SAM or RMSE, counts neither way.{stale}")
+             f"interval lies on its side, and not where one lies wholly on the other.{stale}")
     conditions = ("Those without training are decided by counting and computing; the others by the rows of study "
                   f"{facts.study} ({protocol_words(facts)}), trained as it says and not as the papers did: means of "
                   f"differences, by seed where both sides have {LEAST_SEEDS} or more (95 % intervals of Student's t, corrected "
                   "after Bonferroni where one alone refuses a claim), else image by image (bootstrap, 2,000 resamples; of few "
-                  "images they are too narrow), splits and MSI settings never averaged. Left aside and counted, where methods "
-                  "or their robustness are ranked: those of constant output, those below bicubic on the clean images of a "
-                  "split, and under noise those that do not see it.")
+                  "images they are too narrow), splits and MSI settings never averaged. A difference of less than "
+                  f"{LEAST_EFFECT_DB:g} dB of PSNR, or {LEAST_SHARE:.1%} of SAM or RMSE, counts neither way. Left aside and "
+                  "counted, where methods or their robustness are ranked: those of constant output, those below bicubic on the "
+                  "clean images of a split, and under noise those that do not see it.")
     conditions = " ".join([conditions, *said(facts)])
     return [Listing("claims", "Claims of the papers", words, COLUMNS, tuple(rows), conditions)]

@@ -237,7 +237,7 @@ def _curve(section: Section, axis: Axis, column: Column, msi_bands: int, methods
     images = max((len(cell.means) for own in cells.values() for cell in own), default=0)
     band = "Band: mean ± standard deviation over the seeds of training." if seeds else \
         "Band: mean ± standard error over the images." if images > 1 else ""
-    notes = [thinned(drawn, chosen, kinds=bool(facts.kinds)), far_words(far, column.decimals or 1), band, _notes(cells, drawn)]
+    notes = [thinned(drawn, chosen, kinds=bool(facts.kinds)), far_words(far, column.decimals or 1), band, _notes(cells, along)]
     variable = axis.label.rpartition(" (")[0] or axis.label
     return Plot(f"{section.slug}-{prefix or axis.name}-{column.key.split('_')[0]}-msi{msi_bands}",
                 f"{column.label} against {variable}, {msi_bands} MSI bands",
@@ -302,12 +302,12 @@ def mean_line(axes: Axes, values: Sequence[tuple[float, float]], error: str | No
                  estimator="mean" if several else None, errorbar=error if several else None, **band, **looks, **words)
 
 
-def _notes(cells: Mapping[str, Sequence[Cell]], drawn: Sequence[str]) -> str:
+def _notes(cells: Mapping[str, Sequence[Cell]], along: Sequence[str]) -> str:
     """What must be said of the points of a figure, method by method, as a table says it in footnotes."""
     found: dict[str, list[str]] = {}
     for method, own in cells.items():
         for note in dict.fromkeys(note for cell in own for note in cell.notes):
-            found.setdefault(HOLES if note == NO_ROW and method in drawn else note, []).append(method)
+            found.setdefault(HOLES if note == NO_ROW and method in along else note, []).append(method)
     return " ".join(f"{note[0].upper()}{note[1:]}: {', '.join(methods)}." for note, methods in found.items())
 
 

@@ -16,7 +16,7 @@ from benchmark.page.cells import Cell
 from benchmark.page.formats import number
 from benchmark.page.plots import WIDTH, Plot, own_style, plain, styles
 from benchmark.page.section import Rows, Section
-from benchmark.page.tables import SIDE_BY_SIDE, Column, Listing, Row, Table
+from benchmark.page.tables import BEYOND, SIDE_BY_SIDE, Column, Listing, Row, Table
 
 AXES = {"side": "pixels", "bands": "bands", "batch": "images"}  # of the rows, and what grows along them
 COSTS = {"seconds": ("Time", "time", "s"), "peak_memory_mb": ("Peak memory", "peak memory", "MB")}
@@ -83,7 +83,8 @@ def growth(section: Section) -> list[Table]:
     """Slopes of time and memory along each axis, and what the base costs."""
     made = []
     for ending, device, rows in machines(section.rows.growth):
-        columns = [Column(cost, label, unit, group="at the base") for cost, (label, _, unit) in COSTS.items()]
+        columns = [Column(cost, label, unit, group="at the base", notes=(BEYOND,) if cost == "peak_memory_mb" else ())
+                   for cost, (label, _, unit) in COSTS.items()]
         columns += [Column(f"{cost}_{axis}", label, "", "", 2, group=f"slope over {grows}")
                     for axis, grows in AXES.items() for cost, (label, _, _) in COSTS.items()]
         lines = []
@@ -153,7 +154,7 @@ def _growth(rows: pd.DataFrame, axis: str, ending: str, device: str) -> Plot:
     where = f" on {device}" if ending else ""
     return Plot(f"figure-growth-{axis}{ending}", f"Cost against {grows}{where}",
                 f"Time and peak memory of one fusion against {grows}; behind names the slopes of both (last {FITTED} points).",
-                figure, f"Not measured: {'; '.join(left)}." if left else "", base(rows),
+                figure, f"Memory: {BEYOND}." + (f" Not measured: {'; '.join(left)}." if left else ""), base(rows),
                 f"Time grows fastest in {steep}, with slope {_digits(slopes[steep][0])} over {grows}.")
 
 

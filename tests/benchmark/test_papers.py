@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmark.page import formats, papers
+from benchmark.page.artefacts import ARTEFACTS
 from benchmark.page.cells import Cell
 from benchmark.page.section import Rows, sections
 from benchmark.published import Printed, figures, published
@@ -57,6 +58,15 @@ def test_what_is_printed_of_a_network_that_is_built_otherwise_is_a_footnote(tabl
         printed = cells(made, key)
         assert printed[0, "hyper-transformer"] == papers.OTHERWISE and printed[0, STUDENT].value > 0
     assert papers.OTHERWISE.notes[0] in formats.to_markdown(made)
+
+
+def test_a_caption_says_which_table_or_figure_of_the_papers_has_its_shape():
+    rows = [row("gsa", 20.0), row("gsa", 15.0, target="both", snr=25.0)]
+    for name, shape in (("table-1", "Table I"), ("table-2", "Table II"), ("figure-8", "one of Figures 6 to 9"),
+                        ("figure-10", "Figure 10")):
+        made = ARTEFACTS[name].make(section(rows, [cost("gsa")]))
+        assert made and all(one.caption.endswith(f" Shape: {shape} of the CSAKD preprint.") for one in made)
+    assert not any("Shape" in one.caption for one in ARTEFACTS["metrics"].make(section(rows)))
 
 
 def test_the_headings_stand_above_their_columns_in_every_form():
