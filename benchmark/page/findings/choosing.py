@@ -169,10 +169,8 @@ def six_bands(held: Held) -> Part:
         said.append(f"with {minutes} minutes a network the orders of {len(pairs[OTHER])} methods with 4 and with 6 bands "
                     f"correlate by Spearman's rho of {alike}; better with 6 are {better}")
         shares = [made[0][method] / made[1][method] for method in made[0] if method in made[1]]
-        devices = [", ".join(each.whole.facts.devices) for each in (more, fewer)]
         counts.append(f"With {minutes} minutes: {counted(six, constant)} Steps made with 6 bands are {min(shares):.2f} to "
-                      f"{max(shares):.2f} of those with 4 (processors: {devices[0]}; {devices[1]}). "
-                      f"[Study {name}]({name}/index.html).")
+                      f"{max(shares):.2f} of those with 4. [Study {name}]({name}/index.html).")
     if not said:
         return Part("Six MSI bands")
     answer = "; ".join(said)
