@@ -10,6 +10,7 @@ from benchmark.page import formats, speed
 from benchmark.page.pages import render_artefact, render_page
 from benchmark.page.render import render
 from benchmark.page.section import Rows, Section
+from benchmark.page.tables import BEYOND
 from benchmark.plan import plan
 from benchmark.rows import GROWTH, SPEED, write
 from benchmark.studies import STUDIES
@@ -91,8 +92,8 @@ def test_the_figures_draw_the_points_and_their_legend_holds_the_slopes():
     assert [tick.get_text() for tick in memory.get_xticklabels()] == [f"{side}²" for side in SIDES]
     (legend,) = plots["figure-growth-side"].figure.legends
     assert legend.get_texts()[0].get_text() == "gsa  2.00  0.50"
-    assert plots["figure-growth-side"].notes == "Not measured: gsa, side 512 left out: predicted 99 s."
-    assert plots["figure-growth-batch"].notes == ""
+    assert plots["figure-growth-side"].notes == f"Memory: {BEYOND}. Not measured: gsa, side 512 left out: predicted 99 s."
+    assert plots["figure-growth-batch"].notes == f"Memory: {BEYOND}."
     (x0, y0), (x1, y1) = lines(time)["_slope 2"].get_xydata()
     assert math.log(y1 / y0) / math.log(x1 / x0) == pytest.approx(2.0)
     assert "_slope 2" not in lines(plots["figure-growth-bands"].figure.axes[0])

@@ -71,7 +71,9 @@ def test_a_field_is_found_where_it_was_put_and_straightened_away(scene):
 def test_a_uniform_pair_is_left_nearly_as_it_is(scene):
     plain = observed(scene)
     field = pidm.fit(plain.lr_hsi, plain.hr_msi, iterations=200)
-    assert field.moved.abs().max() < 0.3 and (field.gain - 1).abs().max() < 0.01
+    # The outermost pixels lie under parts of blurs alone: how far they move hangs on a processor's rounding (0.26 or 0.36).
+    assert field.moved[:, 8:-8, 8:-8].abs().max() < 0.2 and field.moved.abs().max() < 0.5
+    assert field.moved.square().mean().sqrt() < 0.1 and (field.gain - 1).abs().max() < 0.01
     again = pidm.fit(plain.lr_hsi, plain.hr_msi, iterations=200)
     assert torch.equal(field.moved, again.moved) and torch.equal(field.gain, again.gain)
 
