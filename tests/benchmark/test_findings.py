@@ -364,3 +364,26 @@ def test_what_the_readme_tells_of_methods_without_training_is_of_their_rows():
         values = re.search(pattern.replace("{}", r"([\d.]+) / ([\d.]+)"), told).groups()
         assert [float(value) for value in values] == pytest.approx(
             [found[method, split, "clean", 4, 0] for split in (parts.SAME, parts.OTHER)], abs=0.06), method
+
+
+def test_what_the_readme_tells_against_our_own_methods_is_measured(text):
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    estimates = pd.read_csv(ROOT / "results" / "estimators.csv")
+    pair = estimates[estimates["dataset"] == "hyperion-ali"].set_index("estimator")["psnr_told_db"]
+    assert "its estimator is a dB behind the nonnegative one" in readme
+    assert pair["nonnegative"] - pair["parametric"] == pytest.approx(1.0, abs=0.1)
+    made = estimates[(estimates["dataset"] != "hyperion-ali") & ~estimates["blur"].str.startswith("non-uniform")]
+    parametric = made[made["estimator"] == "parametric"]["loss_db"]
+    changelog = " ".join((ROOT / "CHANGELOG.md").read_text().split())
+    assert f"in {(parametric <= 0.5).sum()} of {len(parametric)} made pairs" in changelog
+
+    least, most, *chances = map(float, re.search(
+        r"attention loses ([\d.]+) to ([\d.]+) dB \(p ([\d.]+) to ([\d.]+)\)", readme).groups())
+    lines = [line for line in lines_of(text, "What each idea")[1:] if "fusion=attention" in line[0]]
+    lost = [-float(line[4].partition(" ")[0].replace("−", "-")) for line in lines]
+    assert [least, most] == pytest.approx([min(lost), max(lost)], abs=0.06)
+    assert chances == pytest.approx([min(float(line[5]) for line in lines), max(float(line[5]) for line in lines)], abs=0.006)
+
+    failed = re.search(r"in two minutes an image \(([\d.]+), ([\d.]+), and ([\d.]+) where it failed on one", readme)
+    u2mdn, = (line for line in lines_of(text, "Who leads") if line[0] == "`u2mdn`")
+    assert [float(value) for value in failed.groups()] == pytest.approx([float(value) for value in u2mdn[4:7]], abs=0.06)
