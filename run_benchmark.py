@@ -249,7 +249,7 @@ def write_weights(chosen: Study, jobs: list[Job], root: Path, path: Path) -> int
     if trained is None:
         raise PlanError(f"study '{chosen.name}' trains nothing; name a method that is trained (--methods)")
     held = store.held(root, trained)
-    source = store.folder(root, trained) / "model.safetensors"
+    source = store.weights_file(root, trained)
     if held.state != "done" or not source.is_file():
         raise PlanError(f"{trained.label} is {held.state}" + ("" if source.is_file() else ", its parameters are not here")
                         + ": run the study first")
@@ -314,13 +314,15 @@ def measure(args: argparse.Namespace) -> int:
             left += not fresh
             print(f"{'fresh' if fresh else 'stale':6} {job.label}: {words}", flush=True)
         return int(left > 0)
-    from benchmark.execute import execute, keep_pictures, pending, preflight
+    from benchmark.due import again, pending
+    from benchmark.execute import execute, keep_pictures, preflight
     from benchmark.page import current
 
     rescore = args.command == "run" and args.rescore
     fabric = fabric_of(chosen.precision, kind)
-    if any(job.kind != "cost" for job in pending(due, args.results, args.force, args.redo_stale, rescore)):
-        for line in preflight(chosen):
+    to_run = pending(due, args.results, args.force, args.redo_stale, rescore)
+    if any(job.kind != "cost" for job in to_run):
+        for line in [*preflight(chosen), *([] if args.force else again(to_run, args.results))]:
             print(line, file=sys.stderr)
     engine = engine_of(args.engine, Order(args, kind), 3600 * args.timeout, devices)
     failed = execute(due, args.results, engine, args.force, args.redo_stale, rescore, args.retry)

@@ -1,4 +1,4 @@
-"""Run what a plan still lacks: which jobs are due, in which order, and what becomes of them. Where they run says an engine."""
+"""Run the jobs of a plan that are due: in which order, and what becomes of them. Where they run says an engine."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from benchmark import claims, store
+from benchmark.due import pending
 from benchmark.engines import Engine
 from benchmark.evaluate import build, seen, varying
-from benchmark.jobs import has_weights, weights_of
+from benchmark.jobs import weights_of
 from benchmark.machine import unchanged
 from benchmark.plan import Job, Study
 from benchmark.protocol import CLEAN
@@ -106,26 +107,6 @@ def _tell_of_others(waiting: list[Job], root: Path) -> bool:
         tqdm.write(f"{len(waiting)} jobs are left, which others measure ({'; '.join(sorted(by))}): waiting for them",
                    file=sys.stderr)
     return bool(by)
-
-
-def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False,
-            retry: bool = False) -> list[Job]:
-    """The jobs to run. A training is one of them only if a score to be measured needs its parameters."""
-    wanted = {"unfinished", "missing", "failed", "damaged"} | ({"stale"} if redo_stale else set())
-    cells = {job.key: job for job in reversed(jobs)}  # a cell that two names of a study share is measured once
-    there = {key: store.held(root, job) for key, job in cells.items()}
-    if rescore:
-        return [job for job in jobs if cells[job.key] is job and job.kind == "score" and there[job.key].state != "missing"]
-
-    def asked(key: str) -> bool:
-        return force or (there[key].state in wanted and (retry or not store.given_up(there[key])))
-
-    scores = [job for job in cells.values() if job.kind != "train" and asked(job.key)]
-    needed = {job.training.key for job in scores if job.training}
-    trainings = {key for key in needed if key in cells and (asked(key) or (
-        there[key].measured and not has_weights(root, cells[key])))}
-    due = trainings | {job.key for job in scores}
-    return [job for job in jobs if job.key in due and cells[job.key] is job]
 
 
 def keep_pictures(jobs: list[Job], root: Path, fabric: Fabric) -> list[str]:

@@ -15,7 +15,6 @@ from typing import Any
 import pandas as pd
 
 from benchmark import checkpoints, claims, keys, rows, store
-from benchmark.jobs import damage
 from benchmark.plan import Job
 
 KINDS = ("train", "score", "cost")
@@ -66,7 +65,7 @@ def _wrong(place: Path) -> Iterator[str]:
             yield from _wrong_rows(found, str(words.get("key", ""))[:12])
         except rows.RowsError as error:
             yield str(error)
-    if (place / "model.safetensors").exists() and (why := damage(place / "model.safetensors")):
+    if (place / "model.safetensors").exists() and (why := store.damage(place / "model.safetensors")):
         yield why
     for path in checkpoints.held(place):
         if not checkpoints.whole(path):

@@ -17,8 +17,6 @@ from benchmark.evaluate import score
 from benchmark.machine import device_name, unchanged
 from benchmark.plan import Job
 from benchmark.train import train
-from methods import weights
-from methods.registry import MethodError
 
 MEMORY = "choose a smaller batch (--batch) or crop (--crop), or let activations be computed anew (--recompute)"
 
@@ -54,7 +52,7 @@ def run_one(job: Job, root: Path, fabric: Fabric, again: bool = False) -> str:
         if not ours:
             return "held"
         there = store.held(root, job)
-        if there.state == "done" and not again and (job.kind != "train" or has_weights(root, job)):
+        if there.state == "done" and not again and (job.kind != "train" or store.has_weights(root, job)):
             return "done"  # another process has been here meanwhile
         return "done" if _run(job, root, fabric, there.measured) else "failed"
 
@@ -67,7 +65,10 @@ def _run(job: Job, root: Path, fabric: Fabric, anew: bool) -> bool:
     log(f"{job.label} on {device}")
     try:
         with unchanged():
-            rows = RUNNERS[job.kind](job, place, root, fabric, log)
+            used = weights_of(job, root)
+            provenance |= {"parameters": store.checksums(used, job.names)} if used else {}
+            rows = RUNNERS[job.kind](job, place, used, fabric, log)
+            provenance |= {"parameters": store.checksums(place / store.WEIGHTS, job.names)} if job.kind == "train" else {}
     except store.StoreError:  # of the disk, not of the job
         raise
     except (Exception, SystemExit) as error:  # one method's failure must not cost the others their rows
@@ -88,22 +89,8 @@ def _named(error: BaseException, job: Job) -> BaseException:
     return named
 
 
-def has_weights(root: Path, training: Job) -> bool:
-    """Whether the parameters of a training lie on this machine, as they were written."""
-    path = store.folder(root, training) / "model.safetensors"
-    return path.exists() and not damage(path)
-
-
-def damage(path: Path) -> str:
-    """Why parameters are not those that were written; empty if they are, or were written before checksums were."""
-    try:
-        return weights.damage(path)
-    except MethodError as error:
-        return str(error)
-
-
 def weights_of(job: Job, root: Path) -> Path | None:
-    """The parameters that a score job measures; None for training-free methods.
+    """The parameters that a score job measures; None for training-free methods, trainings and costs.
 
     Raises:
         NoWeightsError: the training failed, is of other code, or left no parameters here that are whole.
@@ -116,20 +103,16 @@ def weights_of(job: Job, root: Path) -> Path | None:
                              "--redo-stale, or show with the command refresh that the change moves no number")
     if there.state != "done":
         raise NoWeightsError(f"its training is {there.state}" + (f": {there.reason}" if there.reason else ""))
-    path = store.folder(root, job.training) / "model.safetensors"
+    path = store.weights_file(root, job.training)
     if not path.exists():
         raise NoWeightsError("the parameters of its training are not on this machine: run without --rescore to train again")
-    if why := damage(path):
+    if why := store.damage(path):
         raise NoWeightsError(f"{why}; run without --rescore to train again")
     return path
 
 
-def _score(job: Job, place: Path, root: Path, fabric: Fabric, log: Callable[[str], None]) -> list[dict[str, Any]]:
-    return score(job, place, weights_of(job, root), fabric, log)
-
-
-RUNNERS: dict[str, Callable[[Job, Path, Path, Fabric, Callable[[str], None]], list[dict[str, Any]]]] = {
-    "train": lambda job, place, root, fabric, log: train(job, place, fabric, log),
-    "score": _score,
-    "cost": lambda job, place, root, fabric, log: cost(job, fabric, log),
+RUNNERS: dict[str, Callable[[Job, Path, Path | None, Fabric, Callable[[str], None]], list[dict[str, Any]]]] = {
+    "train": lambda job, place, weights, fabric, log: train(job, place, fabric, log),
+    "score": score,
+    "cost": lambda job, place, weights, fabric, log: cost(job, fabric, log),
 }

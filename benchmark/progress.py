@@ -12,7 +12,10 @@ from statistics import median
 from typing import Any
 
 from benchmark import claims, store
+from benchmark.due import pending
 from benchmark.plan import Job, PlanError
+
+AGAIN = {"train": "a score is missing, and its parameters are not on this machine", "score": "its training is made again"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +24,8 @@ class Stand:
 
     Args:
         job: the job.
-        state: of :class:`benchmark.store.Held`, or ``running``.
-        words: which code changed, why it failed, or who measures it.
+        state: of :class:`benchmark.store.Held`, ``running``, or ``again``: measured, and to be measured again.
+        words: which code changed, why it failed, who measures it, or why it is measured again.
         seconds: it took, or as like jobs took, or a training's budget; NaN if nothing like it was measured.
     """
 
@@ -56,12 +59,14 @@ def stands(jobs: Sequence[Job], root: Path) -> list[Stand]:
     cells = {job.key: job for job in reversed(jobs)}
     there = {key: store.held(root, job) for key, job in cells.items()}
     took = _guess({job: there[key].seconds for key, job in cells.items() if there[key].measured})
+    due = {job.key for job in pending(list(jobs), root)}
     found = []
     for job in (job for job in jobs if cells[job.key] is job):
         held = there[job.key]
         by = None if held.state == "done" else claims.holder(store.folder(root, job))
-        state = "running" if by else held.state
-        words = f"by {by.words}" if by else ", ".join(held.changed) or held.reason
+        again = held.measured and job.key in due
+        state = "running" if by else "again" if again else held.state
+        words = f"by {by.words}" if by else AGAIN[job.kind] if again else ", ".join(held.changed) or held.reason
         if store.given_up(held) and not by:
             words += f"; given up after {store.GIVEN_UP} times: --retry runs it again"
         found.append(Stand(job, state, words, took(job)))

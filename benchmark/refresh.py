@@ -25,7 +25,6 @@ from lightning_fabric import Fabric
 
 from benchmark import rows, store
 from benchmark.evaluate import scored
-from benchmark.jobs import has_weights
 from benchmark.keys import canonical
 from benchmark.machine import code_version, unchanged
 from benchmark.metrics import METRICS
@@ -161,7 +160,7 @@ def cost_of(job: Job, root: Path) -> float:
         return min(float(rows.read(curve)["seconds"].iloc[0]) / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)
     if job.training:
-        return 2.0 if has_weights(root, job.training) else NOT_HERE
+        return 2.0 if store.has_weights(root, job.training) else NOT_HERE
     if method.family == "unsupervised":
         return NOT_HERE
     return 0.0 if method.told == "known" else 1.0 if method.name != "bicubic" else 2.0
@@ -182,9 +181,9 @@ def scored_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, st
     """One image of a score."""
     if job.training and store.state(root, job.training) == "stale":
         return None, "its training is stale"
-    if job.training and not has_weights(root, job.training):
+    if job.training and not store.has_weights(root, job.training):
         return None, "the parameters of its training are not on this machine"
-    weights = store.folder(root, job.training) / "model.safetensors" if job.training else None
+    weights = store.weights_file(root, job.training) if job.training else None
     old = rows.read(store.folder(root, job) / "rows.csv").iloc[0].to_dict()
     (new,) = scored(job, [str(old["image"])], weights, fabric.device)
     return compared({name: (new[name], old[name]) for name in METRICS if name in old}, f"image {old['image']}")

@@ -24,10 +24,10 @@ import shutil
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,12 +37,11 @@ from benchmark.keys import canonical
 from benchmark.machine import ROOT, code_version
 from benchmark.plan import Job, PlanError
 from datasets.scene import SceneError
+from methods import weights
 from methods.registry import MethodError
 
-if TYPE_CHECKING:
-    pass
-
 ANEW = ".anew"
+WEIGHTS = "model.safetensors"
 GIVEN_UP = 3  # times that a method may fail at a job before it is left alone
 
 
@@ -58,9 +57,9 @@ class Held:
     """What a job's folder holds.
 
     Args:
-        state: ``done``, ``stale`` (done, but code that decides the numbers has changed since), ``failed``, ``unfinished``,
+        state: ``done``, ``stale`` (done, but what decides the numbers has changed since), ``failed``, ``unfinished``,
             ``damaged`` (files that cannot be read: it counts as unfinished) or ``missing``.
-        changed: of a stale job, the parts of the code that have changed.
+        changed: of a stale job, the parts of the code that have changed; ``parameters``: its training was made again since.
         words: of job.json; empty if there is none to read.
         reason: of a failed or damaged job, in one line.
     """
@@ -78,8 +77,7 @@ class Held:
     @property
     def seconds(self) -> float:
         """What it took by its record; NaN where that does not say."""
-        provenance = self.words.get("provenance", {})
-        seconds = provenance.get("seconds") if isinstance(provenance, Mapping) else None
+        seconds = provenance_of(self.words).get("seconds")
         return float(seconds) if isinstance(seconds, (int, float)) else math.nan
 
 
@@ -111,7 +109,54 @@ def held(root: Path, job: Job) -> Held:
     if not rows.is_whole(done):
         return Held("damaged", words=words, reason=f"{done}: empty, cut off or no table of rows")
     changed = differing(words.get("source"), job.source)
+    changed += ("parameters",) if _of_another_training(root, job, words) else ()
     return Held("stale" if changed else "done", changed, words)
+
+
+def _of_another_training(root: Path, job: Job, words: Mapping[str, Any]) -> bool:
+    """Whether a score was measured with other parameters than those of its training as it now is.
+
+    That is trained anew where its parameters are gone, and minutes of training never give the same ones twice.
+    """
+    if job.training is None:
+        return False
+    try:
+        trained, scored = provenance_of(words_of(folder(root, job.training))), provenance_of(words)
+    except StoreError:
+        return False
+    if "parameters" in trained:
+        name = job.names[0]
+        return bool(scored.get("parameters", {}).get(name) != trained["parameters"].get(name))
+    # Records of revision e4eb3578c and before hold no checksums; a score is never begun before its training was.
+    return "parameters" not in scored and str(scored.get("started", "")) < str(trained.get("started", ""))
+
+
+def weights_file(root: Path, training: Job) -> Path:
+    """Where the parameters of a training are."""
+    return folder(root, training) / WEIGHTS
+
+
+def has_weights(root: Path, training: Job) -> bool:
+    """Whether the parameters of a training lie on this machine, as they were written."""
+    path = weights_file(root, training)
+    return path.exists() and not damage(path)
+
+
+def damage(path: Path) -> str:
+    """Why parameters are not those that were written; empty if they are, or were written before checksums were."""
+    try:
+        return weights.damage(path)
+    except MethodError as error:
+        return str(error)
+
+
+def checksums(path: Path, names: Iterable[str]) -> dict[str, str]:
+    """sha256 of the parameters of each method in a file."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(MethodError):  # written before checksums were
+            found[name] = weights.about(name, str(path)).sha256
+    return found
 
 
 def given_up(there: Held) -> bool:
@@ -157,18 +202,22 @@ def begin(root: Path, job: Job, anew: bool = False) -> Path:
         except StoreError:
             words = {}
         changed = differing(words.get("source"), job.source)
-        if changed:
-            _kept(place).unlink(missing_ok=True)  # of other code: not to be mixed with what this one gives
-            if checkpoints.put_aside(place):
-                line = f"checkpoints of other code ({', '.join(changed)}) put aside as *.other-code: begun anew"
-                log(place, line)
-                print(f"{job.label}: {line}", file=sys.stderr)
+        if changed or (job.training and _is_newer(weights_file(root, job.training), _kept(place))):
+            _kept(place).unlink(missing_ok=True)  # of other code or parameters: not to be mixed with what these give
+        if changed and checkpoints.put_aside(place):
+            line = f"checkpoints of other code ({', '.join(changed)}) put aside as *.other-code: begun anew"
+            log(place, line)
+            print(f"{job.label}: {line}", file=sys.stderr)
         for path in (place / "error.txt", place / "rows.csv", *place.glob("*.tmp"), *place.glob("*.tmp.npz")):
             path.unlink(missing_ok=True)  # of processes that were killed as they wrote: whoever begins a job holds its claim
         now = {"key": job.key, "label": job.label, "inputs": json.loads(canonical(job.inputs)), "source": job.source}
         now |= {"tries": _tries(words)} if _tries(words) and not changed else {}
         write_text(place / "job.json", json.dumps(now, indent=1) + "\n")
     return place
+
+
+def _is_newer(path: Path, than: Path) -> bool:
+    return path.exists() and than.exists() and path.stat().st_mtime > than.stat().st_mtime
 
 
 def begun(root: Path, job: Job) -> Path:
@@ -243,6 +292,9 @@ def stamp(root: Path, job: Job, evidence: Mapping[str, Any]) -> None:
     place = folder(root, job)
     words = dict(words_of(place))
     words |= {"source": job.source, "refreshed": [*words.get("refreshed", []), dict(evidence)]}
+    if job.training and has_weights(root, job.training):
+        parameters = checksums(weights_file(root, job.training), job.names)
+        words["provenance"] = {**provenance_of(words), "parameters": parameters}
     write_text(place / "job.json", json.dumps(words, indent=1) + "\n")
 
 
@@ -324,6 +376,12 @@ def words_of(place: Path) -> dict[str, Any]:
     if not isinstance(words, dict) or not isinstance(words.get("inputs", {}), dict):
         raise StoreError(f"{path}: does not hold what a job writes there")
     return words
+
+
+def provenance_of(words: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a job's record says of how it was measured; empty where it does not."""
+    found = words.get("provenance", {})
+    return found if isinstance(found, Mapping) else {}
 
 
 def _kept(place: Path) -> Path:

@@ -94,10 +94,10 @@ def score_cell(rows: pd.DataFrame, column: str, images: int, seeds: Sequence[int
 
 
 def stale_note(rows: pd.DataFrame) -> list[str]:
-    """That code has changed since these rows were measured, and which parts of it."""
+    """That code, or parameters, have changed since these rows were measured, and which."""
     parts = list(dict.fromkeys(part for words in rows["stale"].unique() for part in str(words).split(", ") if part)) \
         if "stale" in rows else []
-    return [f"stale: its code has changed since ({', '.join(parts)})"] if parts else []
+    return [f"stale: changed since it was measured ({', '.join(parts)})"] if parts else []
 
 
 def left_out_notes(rows: pd.DataFrame) -> list[str]:

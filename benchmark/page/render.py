@@ -270,7 +270,8 @@ def conditions(whole: Section, splits: Sequence[Section], board: Table) -> str:
 def not_in_order(facts: Facts) -> list[tuple[str, str, tuple[str, ...]]]:
     """``(kind, heading, jobs)`` of those that failed, cannot be read, are stale or missing."""
     return [("failed", "Failed jobs", facts.failed), ("damaged", "Damaged jobs (files cannot be read)", facts.damaged),
-            ("stale", "Stale jobs (code has changed)", facts.stale), ("missing", "Missing jobs (not run yet)", facts.missing)]
+            ("stale", "Stale jobs (code or parameters have changed)", facts.stale),
+            ("missing", "Missing jobs (not run yet)", facts.missing)]
 
 
 def jobs(whole: Section) -> str:

@@ -164,4 +164,4 @@ def _stale(curves: pd.DataFrame) -> list[str]:
     if "stale" not in curves:
         return []
     found = curves[curves["stale"] != ""].groupby("stale")["method"].unique()
-    return [f"Stale: its code has changed since ({parts}): {', '.join(methods)}." for parts, methods in found.items()]
+    return [f"Stale: changed since it was measured ({parts}): {', '.join(methods)}." for parts, methods in found.items()]

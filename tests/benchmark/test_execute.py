@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from benchmark import execute as execution
 from benchmark import measurements, metrics, refresh, rows, store
+from benchmark.due import again, pending
 from benchmark.engines import Here
 from benchmark.evaluate import measured, seen
-from benchmark.execute import keep_pictures, pending
+from benchmark.execute import keep_pictures
 from benchmark.jobs import NoWeightsError, weights_of
 from benchmark.keys import canonical
 from benchmark.plan import Job, plan
+from benchmark.progress import stands
 from benchmark.protocol import CLEAN, OTHER_LR_HSI, noise
 from benchmark.studies import STUDIES
 from datasets import Scene
@@ -84,6 +87,61 @@ def test_weights_belong_to_the_code_that_made_them(tmp_path, other_code):
     assert execute(jobs, tmp_path, FABRIC, redo_stale=True) == []
     assert {store.state(tmp_path, job) for job in jobs} == {"done"}
     assert table(tmp_path, jobs).equals(before)  # the same code in truth: the same numbers, trained again
+
+
+def test_what_is_trained_again_is_scored_again(tmp_path):
+    jobs = jobs_of()
+    execute(jobs, tmp_path, FABRIC)
+    for path in tmp_path.glob("*/train-*/model.safetensors"):  # as in a clone
+        path.unlink()
+    assert pending(jobs, tmp_path) == [] and again([], tmp_path) == []
+    more = jobs_of(scenarios=(*STUDY.scenarios, noise("lr_hsi", 20)))
+    due = pending(more, tmp_path)
+    assert {job.label for job in due} == {
+        job.label for job in more if job.method in NAMES or job.scenario not in STUDY.scenarios}
+    (told,) = again(due, tmp_path)
+    assert "parameters are not on this machine" in told and "the 4 scores there are of it" in told
+    states = Counter((stand.state, stand.job.kind) for stand in stands(more, tmp_path))
+    assert states == {("again", "train"): 1, ("again", "score"): 4, ("missing", "score"): 4, ("done", "score"): 4}
+    assert execute(more, tmp_path, FABRIC) == []
+    assert {stand.state for stand in stands(more, tmp_path)} == {"done"}
+
+
+@pytest.mark.parametrize("record", ["checksums", "times alone"])
+def test_a_score_of_another_training_is_stale(tmp_path, record):
+    jobs = jobs_of(methods=NAMES)
+    execute(jobs, tmp_path, FABRIC)
+    (training,) = (job for job in jobs if job.kind == "train")
+    path = store.folder(tmp_path, training) / "job.json"
+    if record == "checksums":  # of the teacher alone
+        words = json.loads(path.read_text())
+        words["provenance"]["parameters"]["s3rnet-teacher"] = "0" * 64
+        path.write_text(json.dumps(words))
+    else:  # as records were once: the training began after the teacher's scores
+        for job in jobs:
+            place = store.folder(tmp_path, job) / "job.json"
+            words = json.loads(place.read_text())
+            del words["provenance"]["parameters"]
+            hour = 12 if job.kind == "train" else 11 if job.method == "s3rnet-teacher" else 13
+            words["provenance"]["started"] = f"2026-11-25T{hour}:00:00Z"
+            place.write_text(json.dumps(words))
+    changed = {(job.method, store.held(tmp_path, job).changed) for job in jobs if job.kind == "score"}
+    assert changed == {("s3rnet-teacher", ("parameters",)), ("s3rnet-student", ())}
+    assert set(measurements.read(tmp_path, jobs, "score").groupby("method")["stale"].first()) == {"parameters", ""}
+
+
+def test_refresh_marks_scores_of_equal_parameters(tmp_path):
+    jobs = jobs_of(methods=NAMES, scenarios=(CLEAN,))
+    execute(jobs, tmp_path, FABRIC)
+    for job in jobs:
+        if job.kind == "score":
+            path = store.folder(tmp_path, job) / "job.json"
+            words = json.loads(path.read_text())
+            words["provenance"]["parameters"] = {job.method: "0" * 64}
+            path.write_text(json.dumps(words))
+    assert {store.state(tmp_path, job) for job in jobs if job.kind == "score"} == {"stale"}
+    assert [fresh for _, fresh, _ in refresh.refresh(jobs, tmp_path, FABRIC)] == [True, True]
+    assert {store.state(tmp_path, job) for job in jobs} == {"done"}
 
 
 def test_a_training_that_fails_is_never_scored(tmp_path, monkeypatch):

@@ -76,7 +76,7 @@ def test_a_figure_tells_what_its_points_lack():
     plot = plots.curves(section(rows, splits=(Split("made", "test", ("a", "lost")),)))[0]
     assert "Not recorded: the rows are older than this figure: old." in plot.notes
     assert "Over 1 of 2 images: not ranked: gsa, bicubic." in plot.notes
-    assert "Stale: its code has changed since (scoring): bicubic." in plot.notes
+    assert "Stale: changed since it was measured (scoring): bicubic." in plot.notes
     assert "old" not in lines(plot.figure.axes[0])
 
 

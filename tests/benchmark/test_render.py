@@ -107,7 +107,7 @@ def test_parts_in_order_holes_and_lists(page):
     assert "no row: not asked for here" in page
     assert "ab12: LinAlgError: singular" in page
     assert "score gsa 30 dB" in page
-    assert "Stale jobs (code has changed) (0)" in page
+    assert "Stale jobs (code or parameters have changed) (0)" in page
     assert "Rows of scenarios that no table here shows: shift-1 (1)." in page
     assert "score gsa: job.json: cannot be read" in page and "1 damaged" in page
     assert "2 methods with 4 multispectral bands on 1 held-out images in 2 splits, clean and at 1 noise level" in page

@@ -150,11 +150,11 @@ def test_rows_older_than_a_metric_show_a_hole_that_says_so():
 
 
 def test_stale_rows_are_marked_with_what_changed():
-    note = "stale: its code has changed since (protocol, scoring)"
+    note = "stale: changed since it was measured (protocol, scoring)"
     assert clean([row("gsa", 20.0, stale="protocol, scoring")]).notes == (note,)
     assert clean([row("gsa", 2.0, stale="protocol"), row("gsa", 2.0, image="b", stale="protocol, scoring")]).notes == (note,)
     table = tables.costs(section([row("gsa", 20.0)], [cost("gsa", stale="counting")]))[0]
-    assert cells(table, "seconds_median")[4, "gsa"].notes == ("stale: its code has changed since (counting)",)
+    assert cells(table, "seconds_median")[4, "gsa"].notes == ("stale: changed since it was measured (counting)",)
     assert clean([row("gsa", 20.0)]).notes == ()
 
 

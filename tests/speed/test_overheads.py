@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmark import store, studies
-from benchmark.execute import pending
+from benchmark.due import pending
 from benchmark.machine import device_name
 from benchmark.metrics import METRICS
 from benchmark.plan import plan
