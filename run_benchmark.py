@@ -282,6 +282,8 @@ def measure(args: argparse.Namespace) -> int:
     kind = device_kind(args.device)
     chosen = study_of(args)
     check_precision(kind, chosen.precision, chosen.speed)
+    if not getattr(args, "timeout", 1.0) > 0:
+        raise PlanError(f"--timeout {args.timeout:g}: choose a number of hours above 0")
     devices = getattr(args, "devices", 1)
     workers = workers_of(getattr(args, "engine", "here"), max(1, devices)) * devices
     if workers > 1 and kind == "cpu":

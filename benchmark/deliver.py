@@ -16,10 +16,12 @@ import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 import rasterio
 import torch
@@ -251,6 +253,15 @@ def _shown(path: Path, bands: list[int], step: int) -> np.ndarray:
 # -------------------------------------------------------------------------------------------------------------- pictures
 
 
+@contextmanager
+def plain() -> Iterator[None]:
+    """Matplotlib as it comes: what a user's matplotlibrc says (LaTeX that is not there, say) must not cost a picture."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        yield
+
+
+@plain()
 def picture(pair: Pair, rows: list[dict[str, Any]], out: Path) -> None:
     """Both images and every estimate that the folder holds in the same colours, with the figures of each: ``pair.png``."""
     bands = [int(np.abs(pair.wavelengths - nm).argmin()) for nm in RGB_NM] if len(pair.wavelengths) else [
@@ -282,6 +293,7 @@ def picture(pair: Pair, rows: list[dict[str, Any]], out: Path) -> None:
     figure.savefig(out / "pair.png", dpi=150)
 
 
+@plain()
 def curves(pair: Pair, found: Responses, path: Path) -> None:
     """The spectral responses over wavelength, and the PSF with the LR pixel that it belongs to; written as PNG."""
     figure = Figure(figsize=(9, 3.4), layout="constrained")

@@ -329,6 +329,8 @@ def test_bad_cubes_are_one_paragraph_and_exit_2(tiny, tmp_path, capsys, spoil, w
     (["--steps", "-1"], "steps is -1; choose 1 or more"),
     (["--minutes", "0"], "minutes is 0; choose a number above 0"),
     (["--minutes", "nan"], "minutes is nan; choose a number above 0"),
+    (["--timeout", "0"], "--timeout 0: choose a number of hours above 0"),
+    (["--timeout", "nan"], "--timeout nan"),
     (["--lr", "0"], "lr is 0; choose a number above 0"),
     (["--batch", "0"], "batch is 0; choose 1 or more"),
     (["--methods", "psdnet", "--steps", "1"], "trained in 2 stages: 1 steps cannot be shared"),

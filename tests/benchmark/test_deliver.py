@@ -5,6 +5,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -183,6 +184,14 @@ def test_one_failing_method_costs_no_other_and_a_second_call_appends(files, fail
     assert (out / "pair.png").stat().st_size > small
     assert fuse(hsi, msi, out, "--methods", "gsa") == 0
     assert list(pd.read_csv(out / "rows.csv")["method"]) == ["fails", "bicubic", "gsa"]
+
+
+def test_what_a_users_matplotlibrc_says_costs_no_picture(files, tmp_path, monkeypatch):
+    hsi, msi, _ = files
+    monkeypatch.setitem(mpl.rcParams, "text.usetex", True)
+    monkeypatch.setenv("PATH", "")  # no LaTeX
+    assert fuse(hsi, msi, tmp_path / "o", "--methods", "bicubic") == 0
+    assert (tmp_path / "o" / "pair.png").is_file() and mpl.rcParams["text.usetex"]
 
 
 @pytest.mark.parametrize(("name", "words"), [("nothing", "unknown method"), ("gsa@x=1", "no argument 'x'"), ("ssuf", "trained"),
