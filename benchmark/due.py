@@ -7,8 +7,6 @@ from pathlib import Path
 from benchmark import store
 from benchmark.plan import Job
 
-LACKING = frozenset({"unfinished", "missing", "failed", "damaged"})  # states in which a job is run without being asked for
-
 
 def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool = False, rescore: bool = False,
             retry: bool = False) -> list[Job]:
@@ -25,7 +23,7 @@ def pending(jobs: list[Job], root: Path, force: bool = False, redo_stale: bool =
         rescore: every score that was begun, and nothing else.
         retry: jobs that have failed :data:`benchmark.store.GIVEN_UP` times, too.
     """
-    wanted = LACKING | ({"stale"} if redo_stale else set())
+    wanted = {"unfinished", "missing", "failed", "damaged"} | ({"stale"} if redo_stale else set())
     cells = {job.key: job for job in reversed(jobs)}  # a cell that two names of a study share is measured once
     there = {key: store.held(root, job) for key, job in cells.items()}
     if rescore:

@@ -77,7 +77,7 @@ register(Study(
     msi_bands=(6,),
     scenarios=(*EVERY, OTHER_LR_HSI),
     fewer_scenarios=SLOW | {"mimo-sst": FEW},
-    labels=(Label("Trained as in study aviris, S3RNet's pair forty minutes together; fifteen of the networks there, "
+    labels=(Label(f"Trained as in study aviris, S3RNet's pair forty minutes together; {len(SIX)} of the networks there, "
                   "study six-bands-short has all with four minutes", ("training", "exceptions", "methods")),
             Label("Methods that take long, and mimo-sst, are scored clean and with noise of 35 and 25 dB on the LR-HSI alone",
                   ("fewer_scenarios", "scenarios"))),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 from collections import Counter
 
 import numpy as np
@@ -128,6 +129,17 @@ def test_a_score_of_another_training_is_stale(tmp_path, record):
     changed = {(job.method, store.held(tmp_path, job).changed) for job in jobs if job.kind == "score"}
     assert changed == {("s3rnet-teacher", ("parameters",)), ("s3rnet-student", ())}
     assert set(measurements.read(tmp_path, jobs, "score").groupby("method")["stale"].first()) == {"parameters", ""}
+
+
+@pytest.mark.parametrize("later", [True, False])
+def test_kept_rows_of_other_parameters_are_not_gone_on_with(tmp_path, later):
+    (job,) = scores_of(jobs_of(scenarios=(CLEAN,)), "s3rnet-student")
+    place, training = store.begin(tmp_path, job), store.begin(tmp_path, job.training)
+    store.keep(place, [{"method": "s3rnet-student", "image": "x", "psnr_db": 1.0}])
+    (training / "model.safetensors").touch()
+    os.utime(training / "model.safetensors", (kept := (place / "rows.kept.csv").stat().st_mtime + (9 if later else -9), kept))
+    store.begin(tmp_path, job)
+    assert len(store.kept(place)) == (0 if later else 1)
 
 
 def test_refresh_marks_scores_of_equal_parameters(tmp_path):

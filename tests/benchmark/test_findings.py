@@ -16,7 +16,7 @@ from benchmark.page.training import TRIAL
 from benchmark.plan import PlanError, plan
 from benchmark.store import folder
 from benchmark.studies import study
-from methods import card
+from methods import available, card
 
 ROOT = Path(__file__).parents[2]
 NET, ALONE = "subspace-net@train=and-procedural", "s3rnet-student@recipe=alone"
@@ -357,6 +357,15 @@ def test_what_the_readme_tells_of_other_studies_is_of_their_rows():
     assert told(r"block gain ([\d.]+) to ([\d.]+) dB on other flights, for teacher and student") == pytest.approx(
         [min(changes), max(changes)], abs=0.06)
     assert "corrected for the number of tests, none." in text  # as the README says of losses, depths and fusions
+
+
+def test_the_readme_names_the_processors_of_trainings():
+    readme = " ".join((ROOT / "README.md").read_text().split())
+    assert "one core of an AMD EPYC (in `six-bands`, but for MIMO-SST, of an Intel Xeon)" in readme
+    assert f"{len(study('six-bands').methods) - len(available('classical')) - 1} of the networks as in `aviris`" in readme
+    for name in ("aviris", "aviris-short", "six-bands", "six-bands-short", "seeds", "hour", "leak", "distillation-minutes"):
+        for method, processor in parts.held_in(name, ROOT / "results").processors().items():
+            assert ("Xeon" if name == "six-bands" and method != "mimo-sst" else "EPYC") in processor, (name, method)
 
 
 def test_what_the_readme_tells_of_methods_without_training_is_of_their_rows():

@@ -168,9 +168,13 @@ def six_bands(held: Held) -> Part:
         better = ", ".join(f"{sum(one > other for one, other in pairs[split])} {where}" for split, where in ON.items())
         said.append(f"with {minutes} minutes a network the orders of {len(pairs[OTHER])} methods with 4 and with 6 bands "
                     f"correlate by Spearman's rho of {alike}; better with 6 are {better}")
-        shares = [made[0][method] / made[1][method] for method in made[0] if method in made[1]]
-        counts.append(f"With {minutes} minutes: {counted(six, constant)} Steps made with 6 bands are {min(shares):.2f} to "
-                      f"{max(shares):.2f} of those with 4. [Study {name}]({name}/index.html).")
+        shares = {method: made[0][method] / made[1][method] for method in made[0] if method in made[1]}
+        trained = [each.processors() for each in (more, fewer)]
+        elsewhere = sum(trained[0].get(method) != trained[1].get(method) for method in shares)
+        least, most = min(shares.values()), max(shares.values())
+        where = f" ({elsewhere} of {len(shares)} networks were trained on another processor)" if elsewhere else ""
+        counts.append(f"With {minutes} minutes: {counted(six, constant)} Steps made with 6 bands are {least:.2f} to "
+                      f"{most:.2f} of those with 4{where}. [Study {name}]({name}/index.html).")
     if not said:
         return Part("Six MSI bands")
     answer = "; ".join(said)

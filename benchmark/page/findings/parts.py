@@ -50,6 +50,11 @@ class Studied:
         """What its jobs of a kind took: ``train``, trials of learning rates included, or ``score``."""
         return float(np.nansum([store.held(self.results, job).seconds for job in self.jobs if job.kind == kind])) / 3600
 
+    def processors(self) -> dict[str, str]:
+        """Method -> what it was trained on, of seeds the last; empty words where its record does not say."""
+        return {method: str(store.provenance_of(store.held(self.results, job).words).get("device", ""))
+                for job in self.jobs if job.kind == "train" for method in job.methods}
+
 
 Held = Callable[[str], Studied]
 
