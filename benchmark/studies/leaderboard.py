@@ -18,7 +18,8 @@ TOO_DEAR = ("dhif-net", "fusion-mamba", "hyfusion", "hyfusion-published", "qrcod
             "s3rnet-teacher-large", "sspsr")
 TRAINED = tuple(name for name in PUBLISHED if name not in TOO_DEAR)
 SIX = ("mimo-sst", *PAIR, "u2net", "dual-unet", "fusformer", "psdnet", "pzres-net", "mssjfl", "hyper-transformer",
-       "hyper-refiner", "hsrnet", "dctransformer", "ssrnet", "tfnet")  # trained for twenty minutes with six bands as well
+       "hyper-refiner", "hsrnet", "dctransformer", "ssrnet", "tfnet", "msdcnn", "restfnet", "mog-dcn", "3dt-net", "pc-gans",
+       "psrt", "dsdcn", "ssif", "s2bnet", "ssuf", "ssdiff")  # trained for twenty minutes with six bands as well
 FOLDED = ("mimo-sst", *PAIR)  # networks that are trained once a fold: the best of study aviris-short, and S3RNet's
 
 # Scored in fewer scenarios. s3rnet-subspace: its training scenes are smaller than those tested, none can stand in for another.
