@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.files.arrays import Arrays, Declared, tell
+from datasets.files.arrays import Arrays, Declared, NoCubeError, tell
 from datasets.files.raster import declared_by, opened
 from datasets.files.wavelengths import parse
 from datasets.scene import SceneError
@@ -38,9 +38,13 @@ def envi(path: Path) -> Arrays:
     """The cube of a header.
 
     Raises:
+        NoCubeError: a header of another kind of file.
         SceneError: a header without what places the values, frame offsets, or a raw file of another size.
     """
     text = path.read_text(encoding="latin-1")
+    if "ENVI" not in text[:64].replace("\0", "").upper():  # which UTF-16 puts between letters
+        raise NoCubeError(f"{path}: no ENVI header, as it has not the word ENVI in its first line; of ENVI files name the .hdr, "
+                          "of other formats the file that holds the values")
     if not text.startswith("ENVI"):
         raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order "
                          "mark or UTF-16 before it?); correct its first line, or save it as plain text")
@@ -117,12 +121,24 @@ def _declared(path: Path, words: dict[str, str], keys: set[str], bands: int, fou
         gains = np.ones(bands) if gains is None else gains
         offsets = np.zeros(bands) if offsets is None else offsets
     nodata, said = found.nodata, words.get("data ignore value", "").strip()
-    if "data ignore value" in keys and said.lower() in ("", "none", "n/a", "unknown"):
-        nodata = ()  # GDAL makes 0 of it
-    elif said and not re.fullmatch(r"[-+]?(nan|inf|\d*\.?\d+\.?([eEdD][-+]?\d+)?)(\s*;.*)?", said, re.IGNORECASE):
-        raise SceneError(f"{path}: 'data ignore value = {said}' is no number; correct it or take it out")
+    if "data ignore value" in keys | set(words):  # GDAL reads what it can of the word, and makes 0 of the rest: of {-9999}, of none
+        nodata = _ignored(path, said, bands)
     scale = words.get("reflectance scale factor", "")
     if scale:
         tell(f"{path}: reflectance scale factor {scale}: values stay as stored, {scale} times reflectance")
     return Declared(wavelengths, unusable, None if good is None else good <= 0, nodata, gains, offsets,
                     units=f"reflectance x {scale}" if scale else "")
+
+
+def _ignored(path: Path, said: str, bands: int) -> tuple[float | None, ...]:
+    """The no-data value of each band, from a header's one number or one a band; none where the header says so."""
+    cells = [cell.strip(" \t'\"") for cell in said.partition(";")[0].split(",")]
+    if len(set(cells)) == 1 and cells[0].lower() in ("", "none", "n/a", "unknown"):
+        return ()
+    try:
+        values = tuple(float(re.sub("[dD]", "e", cell)) for cell in cells)  # Fortran writes exponents with a D
+    except ValueError:
+        raise SceneError(f"{path}: 'data ignore value = {said}' is no number; correct it or take it out") from None
+    if len(values) not in (1, bands):
+        raise SceneError(f"{path}: 'data ignore value' has {len(values)} numbers for {bands} bands; give one, or one a band")
+    return values * (bands // len(values))

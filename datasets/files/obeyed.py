@@ -23,6 +23,10 @@ def obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | Non
         with one_error(path):
             inside = declared.valid()
     missing, empty, values = _missing(cube, bad, declared.nodata, nodata, inside)
+    never = sorted({value for value in {*declared.nodata, nodata} - {None} if not _can_hold(cube.dtype, value)})
+    if never:
+        tell(f"{path}: no-data {', '.join(f'{value:g}' for value in never)} is no value of type {cube.dtype}, so it marks no "
+             "pixel; if fill is stored as another number, say nodata=NUMBER (--data-option nodata=NUMBER; fuse --nodata NUMBER)")
     if empty.any() and not (bad | empty).all():
         tell(f"{path}: bands {_listed(empty)} hold no data in any pixel and are left out")
         bad |= empty
@@ -72,7 +76,7 @@ def _missing(cube: np.ndarray, bad: np.ndarray, declared: tuple[float | None, ..
         band = cube[index]
         hit = np.zeros_like(missing)
         for value in {*(declared[index : index + 1]), nodata} - {None}:
-            meant = band == np.array(value).astype(band.dtype) if _fits(value, band.dtype) else np.zeros_like(hit)
+            meant = band == np.array(value).astype(band.dtype) if _can_hold(band.dtype, value) else np.zeros_like(hit)
             if meant.any():
                 values[f"{value:g}"] = None
             hit |= meant
@@ -89,11 +93,11 @@ def _missing(cube: np.ndarray, bad: np.ndarray, declared: tuple[float | None, ..
     return missing | outside, empty, list(values)
 
 
-def _fits(value: float | None, dtype: np.dtype) -> bool:
-    """Whether values of a type can be equal to a number: no byte is -9999."""
-    if value is None or np.isnan(value) or dtype.kind == "b":
-        return False
-    return dtype.kind == "f" or (float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max)
+def _can_hold(dtype: np.dtype, value: float) -> bool:
+    """Whether a type has a number among its values: no byte is -9999 or NaN."""
+    if dtype.kind == "f":
+        return True
+    return dtype.kind != "b" and float(value).is_integer() and np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
 
 
 def _scaled(path: Path, cube: np.ndarray, declared: Declared, kept: np.ndarray) -> np.ndarray:

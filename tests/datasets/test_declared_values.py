@@ -61,6 +61,32 @@ def test_no_data_of_every_kind(tmp_path, write, value, dtype):
     assert (scene.native_min, scene.native_max) == (1, 244) and scene.cube.min() == 0 and scene.cube.max() == 1
 
 
+@pytest.mark.parametrize("said", ["{-9999}", "{ -9999 }", '"-9999"', "-9999.0D0", "-9.999e3 ; fill", "{-9999, -9999, -9999, -9999}"])
+def test_no_data_as_headers_write_it(tmp_path, said):
+    """GDAL makes 0 of what it cannot read, which would mask dark pixels and keep the fill."""
+    cube = CUBE.astype(np.int16)
+    cube[:, 1, 3], cube[:, 0, 0] = -9999, 0
+    _, words = read_cube(write_envi(tmp_path / "a.hdr", cube, more=f"data ignore value = {said}\n"))
+    assert list(zip(*np.nonzero(~words["valid"]))) == [(1, 3)]
+
+
+def test_no_data_of_one_number_a_band(tmp_path):
+    cube = CUBE.astype(np.int16)
+    cube[0, 1, 3], cube[3, 2, 2], cube[1, 0, 0] = -1, -4, -4
+    _, words = read_cube(write_envi(tmp_path / "a.hdr", cube, more="data ignore value = {-1, -2, -3, -4}\n"))
+    assert sorted(zip(*np.nonzero(~words["valid"]))) == [(1, 3), (2, 2)]
+    with pytest.raises(SceneError, match="has 3 numbers for 4 bands"):
+        read_cube(write_envi(tmp_path / "b.hdr", cube, more="data ignore value = {-1, -2, -3}\n"))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(-9999, "uint16"), (-9999, "uint8"), (0.5, "int16"), (np.nan, "uint16")])
+def test_no_data_that_no_pixel_can_have_is_told(tmp_path, capsys, value, dtype):
+    path = write_envi(tmp_path / "a.hdr", CUBE.astype(dtype), more=f"data ignore value = {value}\n")
+    assert "valid" not in read_cube(path)[1]
+    told = capsys.readouterr().err
+    assert f"no-data {value:g} is no value of type {dtype}" in told and "nodata=NUMBER" in told
+
+
 def test_no_data_that_is_only_said_by_the_user_or_by_nan(tmp_path, capsys):
     cube = np.repeat(CUBE[:, :, :1], 30, 2).astype(np.float32) + np.arange(30, dtype=np.float32)
     cube[:, 0, 0] = -9999
