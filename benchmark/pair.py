@@ -33,7 +33,7 @@ from benchmark.machine import code_version
 from benchmark.no_reference import Judge
 from benchmark.piecewise import Estimate
 from datasets import SceneError
-from datasets.io import READERS, georeference, read_native, tell
+from datasets.io import READERS, georeference, read_native, says_axes, tell
 from datasets.scene import filled
 from methods import card, create, weights
 from methods.estimation import Responses, estimate_srf
@@ -129,8 +129,9 @@ def load_pair(hsi: str, msi: str, decimate: int = 1, nodata: float | None = None
             + ("The HSI comes first, then the MSI. " if rows < 1 and columns < 1 else "")
             + "Crop or resample one of them"
             + ("; for sensors of equal resolution give --decimate" if rows == columns == 1 else "")
-            + f". Bands are taken from the {'first' if band_first else 'last'} axis of arrays ({len(cube)} and {len(image)}); "
-            f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first")
+            + ("." if all(says_axes(place_of(each)[0]) for each in (hsi, msi)) else
+               f". Bands are taken from the {'first' if band_first else 'last'} axis of arrays ({len(cube)} and {len(image)}); "
+               f"if theirs is the {'last' if band_first else 'first'}, {'leave out' if band_first else 'say'} --band-first"))
     name = os.fsencode(place_of(hsi)[0].stem).decode(errors="replace")  # rows are UTF-8
     transform = msi_at.transform if msi_at else at and at.transform @ Affine.scale(cube.shape[1] / image.shape[1])
     valid, hr_msi = _valid(words, image_words, image), image / image.max()

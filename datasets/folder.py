@@ -1,5 +1,6 @@
 """Real cubes from a folder: whatever files the readers understand, split by whole scene or by spatial blocks."""
 
+import hashlib
 import time
 from collections.abc import Callable
 from fnmatch import fnmatch
@@ -74,7 +75,7 @@ class Folder(Dataset):
             name: path
             for name, path in below.items()
             if (path in images or (name in found and path.suffix.lower() in READERS and path.parent not in images))
-            and fnmatch(name, self.pattern) and "/." not in f"/{name}"
+            and fnmatch(name, self.pattern) and "/." not in f"/{name}" and "__MACOSX" not in path.parts  # of unpacked archives
         }
         if not paths:
             raise SceneError(
@@ -86,7 +87,11 @@ class Folder(Dataset):
             if name != name.encode(errors="replace").decode():
                 raise SceneError(f"folder '{root}': the file name {name!a} is not UTF-8, as rows are; rename the file")
         bands = {name: count for name, path in paths.items() if (count := _once(_bands, path, self.band_first)) > 1}
-        scenes = {name: paths[name] for name in bands if name not in _copies({name: paths[name] for name in bands})}
+        cubes = {name: paths[name] for name in bands}
+        copies = _copies(cubes)
+        copies |= _copies_in_other_formats({name: path for name, path in cubes.items() if name not in copies},
+                                           self.nodata, self.band_first)
+        scenes = {name: path for name, path in cubes.items() if name not in copies}
         if not scenes:
             raise SceneError(f"folder '{root}': none of {len(paths)} files ({', '.join(paths)}) holds a cube of two bands or "
                              "more; put cubes there, or change the option 'pattern'")
@@ -217,6 +222,28 @@ def _copies(paths: dict[str, Path]) -> set[str]:
                 copies.add(name)
             first.setdefault(digest, name)
     return copies
+
+
+def _copies_in_other_formats(paths: dict[str, Path], nodata: float | None, band_first: bool) -> set[str]:
+    """Names of files that hold the values of a file of another suffix; only cubes of one size are read for that."""
+    sizes: dict[tuple[int, ...], list[str]] = {}
+    for name, path in paths.items():
+        sizes.setdefault(_once(cube_shape, path, band_first), []).append(name)
+    copies: set[str] = set()
+    for names in (names for names in sizes.values() if len({paths[name].suffix.lower() for name in names}) > 1):
+        first: dict[str, str] = {}
+        for name in names:
+            digest = _once(_digest_of_values, paths[name], nodata, band_first)
+            if digest in first:
+                tell(f"left out, for its values are those of {paths[first[digest]]}: {paths[name]}")
+                copies.add(name)
+            first.setdefault(digest, name)
+    return copies
+
+
+def _digest_of_values(path: Path, nodata: float | None, band_first: bool) -> str:
+    cube, _ = read_native(path, nodata=nodata, band_first=band_first)
+    return content_digest([cube.shape, hashlib.sha256(np.ascontiguousarray(cube, dtype=np.float32)).hexdigest()])
 
 
 def _values(path: Path) -> Path:

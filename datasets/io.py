@@ -15,7 +15,8 @@ from datasets.files.cubes import (
     read_all,
     read_cube,
     read_native,
+    says_axes,
 )
 
 __all__ = ["READERS", "SENSORS", "NoCubeError", "cube_files", "cube_shape", "cube_size", "data_root", "georeference",
-           "read_all", "read_cube", "read_native", "tell"]
+           "read_all", "read_cube", "read_native", "says_axes", "tell"]

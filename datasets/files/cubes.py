@@ -132,6 +132,11 @@ def cube_shape(path: Path, band_first: bool = False) -> tuple[int, int, int]:
     return int((~bad_bands(declared, shape[0])).sum()), shape[1], shape[2]
 
 
+def says_axes(path: Path) -> bool:
+    """Whether the format of a file says which axis holds the bands, whatever the file."""
+    return path.is_dir() or path.suffix.lower() in (".hdr", *raster.DRIVERS)
+
+
 def cube_size(path: Path, band_first: bool = False) -> tuple[int, int]:
     """(H, W) of the cube in a file, as :func:`cube_shape`."""
     return cube_shape(path, band_first)[1:]
@@ -261,7 +266,8 @@ def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]], array: str = "", 
     cubes = [name for name, shape in shapes.items() if len(shape) == 3 and min(shape) > 0]
     flats = [name for name, shape in shapes.items() if len(shape) == 2 and min(shape) > 1]
     if array:
-        asked = [name for name in cubes + (flats if flat else []) if array.strip("/") in (name, name.replace("/", "."))]
+        wanted = array.strip("/").replace("/", ".")
+        asked = [name for name in cubes + (flats if flat else []) if wanted == name.replace("/", ".")]
         if not asked:
             choices = ", ".join(cubes + (flats if flat else [])) or "none"
             raise SceneError(f"{path}: no three-dimensional array '{array}'; choices: {choices}")
@@ -270,6 +276,9 @@ def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]], array: str = "", 
         return "cube"
     if not cubes and flat and len(flats) == 1:
         return flats[0]
+    if not cubes and flat and flats:
+        raise SceneError(f"{path}: {len(flats)} images (rows, columns), {', '.join(flats)}; name the one that is meant, such as "
+                         f"{path.name}:{flats[0]}, or stack them to one array (rows, columns, bands)")
     if len(cubes) != 1:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
         error = SceneError if cubes else NoCubeError

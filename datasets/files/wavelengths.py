@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 
@@ -170,10 +171,15 @@ def _text(path: Path) -> str:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line: at semicolons or tabs, where a comma can only be a decimal one; else at commas; else at blanks."""
+    """The cells of a line: at semicolons or tabs, where a comma can only be a decimal one; else at commas; else at blanks.
+
+    In quotes a separator is a part of the cell, such as the decimal comma of ``"450,5"``.
+    """
     for separator in (";", "\t"):
         if separator in line:
             return [cell for cell in line.split(separator) if cell.strip()]
+    if '"' in line:
+        return [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True)) if cell.strip()]
     if "," in line:
         return re.split(r"\s*,\s*", line.strip(" ,"))
     return [line] if _NUMBER.fullmatch(line) else line.split()

@@ -1,11 +1,13 @@
 """A folder of cubes, and the dealing of scenes and blocks to splits."""
 
 import os
+import zipfile
 from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 
 import datasets
 import datasets.folder
@@ -177,3 +179,45 @@ def test_deal_and_lists(tmp_path):
     assert read_list(tmp_path / "list.txt") == ["a", "b[0:4,0:8]"]
     with pytest.raises(SceneError, match=r"none\.txt.*missing"):
         read_list(tmp_path / "none.txt")
+
+
+FOREIGN = {
+    "objects.npy": lambda path: np.save(path, np.array([{"a": 1}, None], dtype=object), allow_pickle=True),
+    "notes.npz": lambda path: zipped(path, "README.txt", "nothing but words"),
+    "objects.npz": lambda path: np.savez(path, what=np.array([{}], dtype=object)),
+    "esri.hdr": lambda path: path.write_text("BYTEORDER I\nLAYOUT BIL\nNROWS 12\nNCOLS 16\nNBANDS 3\nNBITS 8\n"),
+    "sky.hdr": lambda path: path.write_bytes(b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n\n-Y 12 +X 16\n\x02\x02"),
+    "__MACOSX/scene_0.npz": lambda path: path.write_bytes(b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"),
+}
+
+
+def zipped(path, name, text):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(name, text)
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_sound_file_that_holds_no_cube_stops_nothing(folder, name, capsys):
+    before = list(datasets.get("folder", root=str(folder)).paths)
+    (folder / name).parent.mkdir(exist_ok=True)
+    FOREIGN[name](folder / name)
+    assert list(datasets.get("folder", root=str(folder)).paths) == before
+    assert "__MACOSX" in name or f"left out, for it is no scene: {folder / name}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["\ufeffENVI\nsamples = 16\n", "\nENVI\nsamples = 16\n"])
+def test_an_envi_header_that_begins_with_something_else_is_not_left_out(folder, text):
+    (folder / "a.hdr").write_text(text, encoding="utf-8")
+    with pytest.raises(SceneError, match=r"a\.hdr: the header does not begin with the word ENVI"):
+        datasets.get("folder", root=str(folder)).paths
+
+
+def test_a_copy_in_another_format_is_told(folder, capsys):
+    """The same values in training and in test would make every score a memory."""
+    with np.load(folder / "scene_2.npz") as held:
+        scipy.io.savemat(folder / "again.mat", dict(held))
+        np.save(folder / "changed.npy", held["cube"] + 0.01)
+    (folder / "changed.wavelengths.csv").write_text("450\n550\n650\n")
+    paths = list(datasets.get("folder", root=str(folder)).paths)
+    assert "again.mat" in paths and "scene_2.npz" not in paths and {"changed.npy", "scene_1.npz"} <= set(paths)
+    assert f"left out, for its values are those of {folder / 'again.mat'}: {folder / 'scene_2.npz'}" in capsys.readouterr().err
