@@ -60,11 +60,10 @@ def _wrong(place: Path) -> Iterator[str]:
     elif (place / "rows.csv").exists() and not (place / "job.json").exists():
         yield "rows.csv without a job.json that says what they are of"
     if (place / "rows.csv").exists():
-        try:
-            found = rows.read(place / "rows.csv")
-            yield from _wrong_rows(found, str(words.get("key", ""))[:12])
-        except rows.RowsError as error:
-            yield str(error)
+        if why := store.damaged_rows(place, words):
+            yield why
+        else:
+            yield from _wrong_rows(rows.read(place / "rows.csv"), str(words.get("key", ""))[:12])
     if (place / "model.safetensors").exists() and (why := store.damage(place / "model.safetensors")):
         yield why
     for path in checkpoints.held(place):
@@ -121,6 +120,8 @@ def merge(sources: Sequence[Path], root: Path) -> Iterator[tuple[str, str]]:
             elif not (target / "rows.csv").exists():
                 _copy(place, target)
                 yield "taken", f"{name} from {place.parents[1]}"
+            elif why := next(_wrong(target), ""):
+                yield "damaged", f"{target}: {why}; run its study again, or remove that folder and merge again"
             elif why := difference(rows.read(place / "rows.csv"), rows.read(target / "rows.csv")):
                 yield "differs", f"{name}: {why} ({place.parents[1]} against {root}, whose rows stay)"
             else:

@@ -40,7 +40,7 @@ def read(root: Path, jobs: Iterable[Job], kind: str, name: str = "rows.csv") -> 
             if there.state == "damaged":
                 continue
             try:
-                frame = rows.read(path)
+                frame = rows.read(path, rows.CURVE if name == "train.csv" else ())
             except rows.RowsError:
                 continue
             words = {"job": job.key[:12], "stale": ", ".join(there.changed)}
@@ -77,10 +77,11 @@ def costs(root: Path, jobs: Iterable[Job]) -> pd.DataFrame:
             continue
         cell = {key: value for key, value in json.loads(canonical(job.inputs)).items() if key != "device"}
         for place in sorted(store.folder(root, job).parent.glob(f"cost-{job.names[0]}-*")):
-            with contextlib.suppress(store.StoreError, rows.RowsError):
+            with contextlib.suppress(store.StoreError):
                 words = store.words_of(place)
                 inputs = words.get("inputs", {})
-                if (place / "rows.csv").exists() and inputs == cell | {"device": inputs.get("device")}:
+                same = inputs == cell | {"device": inputs.get("device")}
+                if same and (place / "rows.csv").exists() and not store.damaged_rows(place, words):
                     changed = ", ".join(store.differing(words.get("source"), job.source))
                     frames.append(_named(rows.read(place / "rows.csv"), job).assign(stale=changed))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -7,9 +7,10 @@ of growth and speed :data:`GROWTH` and :data:`SPEED` say it.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,10 @@ GROWTH = {"method": str, "axis": str, "value": int, "side": int, "bands": int, "
 SPEED = {"what": str, "subject": str, "variant": str, "size": str, "yardstick_seconds": float, "seconds": float,
          "ratio": float, "ratio_low": float, "ratio_high": float, "rounds": int, "goal": float, "difference": float,
          "loss_db": float, "compile_seconds": float, "note": str, "device": str, "threads": int, "torch": str}
-TEXT = {name for kind in (SCORE, COST, TRAIN, CURVE, GROWTH, SPEED) for name, held in kind.items() if held is str}
+NEEDED = {"score": {*IDENTITY, "status"}, "cost": set(COST), "train": set(TRAIN)}  # columns of a job's rows, by its kind
+_TYPES = [each for kind in (SCORE, COST, TRAIN, CURVE, GROWTH, SPEED) for each in kind.items()]
+TEXT = {name for name, held in _TYPES if held is str}
+NUMBERS = {name for name, held in _TYPES if held is not str}  # and every metric
 
 
 class RowsError(ValueError):
@@ -75,30 +79,53 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(path: Path) -> pd.DataFrame:
+def read(path: Path, needed: Iterable[str] = ()) -> pd.DataFrame:
     """A file of rows; names and digests stay text, even where they look like numbers.
 
     Raises:
-        RowsError: not a table, or one without a row.
+        RowsError: :func:`damage` finds something.
     """
     import pandas as pd
 
+    if why := damage(path, needed):
+        raise RowsError(f"{path}: {why}")
+    return pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=["nan", ""])
+
+
+def damage(path: Path, needed: Iterable[str] = ()) -> str:
+    """Why a file is not the rows that were written, in words; empty if it can be read as them.
+
+    Args:
+        path: of the file.
+        needed: columns without which it says too little; those that are no text hold numbers.
+    """
+    numbers = (NUMBERS | set(needed)) - TEXT
     try:
-        frame = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), keep_default_na=False, na_values=["nan", ""])
-    except (ValueError, OSError) as error:  # pandas' EmptyDataError and ParserError are ValueErrors, as is bad UTF-8
-        raise RowsError(f"{path}: no table of rows ({type(error).__name__}: {str(error).splitlines()[0]})") from error
-    if frame.empty:
-        raise RowsError(f"{path}: a header without a row")
-    return frame
+        text = path.read_text(encoding="utf-8")
+        header, *lines = csv.reader(io.StringIO(text), strict=True)
+    except (OSError, ValueError, csv.Error) as error:  # a folder, bad UTF-8, no line at all
+        return f"no table of rows ({type(error).__name__}: {error})" if not path.is_file() or path.stat().st_size else "empty"
+    if not text.endswith("\n"):
+        return "its last line is cut off"
+    if lacking := [name for name in needed if name not in header]:
+        return f"no column {', '.join(sorted(lacking))}"
+    if not lines:
+        return "a header without a row"
+    for number, cells in enumerate(lines, 2):
+        if len(cells) != len(header):
+            return f"line {number} has {len(cells)} cells, its header {len(header)}"
+        for name, cell in zip(header, cells):
+            if name in numbers and not _is_number(cell):
+                return f"line {number}: {name} '{cell}' is no number"
+    return ""
 
 
-def is_whole(path: Path) -> bool:
-    """Whether a file begins like rows and ends with a line, without reading what is between."""
-    with path.open("rb") as file:
-        if file.read(7) != b"method,":
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 def is_close(ours: float, theirs: float, tolerance: float = 1e-6) -> bool:

@@ -106,11 +106,21 @@ def held(root: Path, job: Job) -> Held:
         return Held("unfinished", words=words)
     if not words:
         return Held("damaged", reason=f"{place / 'job.json'}: missing beside rows.csv")
-    if not rows.is_whole(done):
-        return Held("damaged", words=words, reason=f"{done}: empty, cut off or no table of rows")
+    if why := damaged_rows(place, words):
+        return Held("damaged", words=words, reason=why)
     changed = differing(words.get("source"), job.source)
     changed += ("parameters",) if _of_another_training(root, job, words) else ()
     return Held("stale" if changed else "done", changed, words)
+
+
+def damaged_rows(place: Path, words: Mapping[str, Any]) -> str:
+    """Why the rows of a job's folder are not those that were measured; empty if they can be read as them."""
+    kind = place.name.partition("-")[0]
+    recorded = words.get("source")
+    metrics = [part.removeprefix("metric ") for part in recorded if part.startswith("metric ")] \
+        if isinstance(recorded, Mapping) and kind == "score" else []
+    why = rows.damage(place / "rows.csv", {*rows.NEEDED.get(kind, ()), *metrics})
+    return why and f"{place / 'rows.csv'}: {why}"
 
 
 def _of_another_training(root: Path, job: Job, words: Mapping[str, Any]) -> bool:

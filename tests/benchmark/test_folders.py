@@ -69,6 +69,11 @@ DAMAGE = {
     "another's record": ("gsa", lambda place: place.rename(place.with_name("score-gsa-0123456789ab")), "job.json is that of"),
     "rows empty": ("gsa", lambda place: (place / "rows.csv").write_text(""), "rows.csv"),
     "rows binary": ("gsa", lambda place: (place / "rows.csv").write_bytes(b"\xff\xfe\x00" * 50), "rows.csv"),
+    "rows a folder": ("gsa", lambda place: ((place / "rows.csv").unlink(), (place / "rows.csv").mkdir()), "no table of rows"),
+    "a number garbled": ("gsa", lambda place: (place / "rows.csv").write_text(
+        (place / "rows.csv").read_text().replace(",inf,", ",i.nf,", 1)), "line 2: snr_db 'i.nf' is no number"),
+    "a column gone": ("gsa", lambda place: (place / "rows.csv").write_text(
+        (place / "rows.csv").read_text().replace("psnr_db", "PSNR", 1)), "no column psnr_db"),
     "rows of another": ("gsa", lambda place: (place / "rows.csv").write_text(
         (place / "rows.csv").read_text().replace(place.name[-12:], "0123456789ab")), "rows of job 0123456789ab"),
     "a row twice": ("gsa", twice, "1 rows stand there twice"),
@@ -124,6 +129,9 @@ def test_merging_takes_what_lacks_folds_what_is_equal_and_refuses_what_differs(r
     kept = path.read_bytes()
     (differs,) = [words for word, words in merge([measured], root) if word == "differs"]
     assert "psnr_db" in differs and "bicubic" in differs and path.read_bytes() == kept
+    path.write_text("method\n")
+    (damaged,) = [words for word, words in merge([measured], root) if word == "damaged"]
+    assert str(path.parent) in damaged and "no column" in damaged and "merge again" in damaged
     with pytest.raises(store.StoreError, match="no such folder"):
         list(merge([tmp_path / "nowhere"], root))
 

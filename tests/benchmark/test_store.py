@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import run_benchmark
 from benchmark import checkpoints, measurements, rows, store
+from benchmark.metrics import METRICS
 from benchmark.page import plots
 from benchmark.plan import plan
 from benchmark.protocol import CLEAN
@@ -54,6 +56,14 @@ def cell(root, method="gsa"):
     return job, store.folder(root / "results", job)
 
 
+def row(**words):
+    return dict.fromkeys((*rows.SCORE, *METRICS), 1) | words
+
+
+def without(path, column):
+    rows.read(path).drop(columns=column).to_csv(path, index=False)
+
+
 DAMAGE = {
     "an empty job.json": lambda place: (place / "job.json").write_text(""),
     "a list in job.json": lambda place: (place / "job.json").write_text("[]"),
@@ -63,6 +73,12 @@ DAMAGE = {
     "an empty rows.csv": lambda place: (place / "rows.csv").write_text(""),
     "bytes in rows.csv": lambda place: (place / "rows.csv").write_bytes(b"\x89PNG\x00\xff"),
     "half a rows.csv": lambda place: (place / "rows.csv").write_text((place / "rows.csv").read_text()[:-30]),
+    "a garbled number": lambda place: (place / "rows.csv").write_text(
+        re.sub(r",(\d)(\d*\.)", r",\1x\2", (place / "rows.csv").read_text(), count=1)),
+    "a line with a cell more": lambda place: (place / "rows.csv").write_text((place / "rows.csv").read_text()[:-1] + ",1\n"),
+    "no column of identity": lambda place: without(place / "rows.csv", "msi_bands"),
+    "no column of a metric": lambda place: without(place / "rows.csv", "psnr_db"),
+    "no status": lambda place: without(place / "rows.csv", "status"),
     "an empty kept file": lambda place: (os.replace(place / "rows.csv", place / "rows.kept.csv"),
                                          (place / "rows.kept.csv").write_text("")),
     "only a folder": lambda place: [path.unlink() for path in place.iterdir()],
@@ -108,7 +124,7 @@ def test_parts_of_the_code_that_changed_are_told_and_a_new_metric_is_none(measur
 
 def test_a_cell_has_the_name_that_the_plan_at_hand_gives_it(tmp_path):
     job, _ = cell(tmp_path)
-    store.finish(store.begin(tmp_path / "results", job), [{"method": "another spelling", "image": "x"}], {})
+    store.finish(store.begin(tmp_path / "results", job), [row(method="another spelling")], {})
     assert set(measurements.read(tmp_path / "results", [job], "score")["method"]) == {"gsa"}
     training = dataclasses.replace(job, kind="train", methods=("s3rnet-teacher", "s3rnet-student@fusion=sum"))
     frame = pd.DataFrame({"method": ["s3rnet-teacher", "s3rnet-student"]})
@@ -121,7 +137,7 @@ def test_what_is_measured_anew_takes_its_place_when_it_is_complete(measured, tmp
     old = (place / "rows.csv").read_text()
     anew = store.begin(root, job, anew=True)
     assert anew != place and (place / "rows.csv").read_text() == old and store.state(root, job) == "done"
-    store.finish(anew, [{"method": "gsa", "image": "x", "psnr_db": 1.0}], {})
+    store.finish(anew, [row(method="gsa", image="x")], {})
     assert store.state(root, job) == "done" and "x" in (place / "rows.csv").read_text() and not anew.exists()
 
 
