@@ -19,7 +19,7 @@ TOO_DEAR = ("dhif-net", "fusion-mamba", "hyfusion", "hyfusion-published", "qrcod
 TRAINED = tuple(name for name in PUBLISHED if name not in TOO_DEAR)
 SIX = ("mimo-sst", *PAIR, "u2net", "dual-unet", "fusformer", "psdnet", "pzres-net", "mssjfl", "hyper-transformer",
        "hyper-refiner", "hsrnet", "dctransformer", "ssrnet", "tfnet", "msdcnn", "restfnet", "mog-dcn", "3dt-net", "pc-gans",
-       "psrt", "dsdcn", "ssif", "s2bnet", "ssuf", "ssdiff")  # trained for twenty minutes with six bands as well
+       "psrt", "dsdcn", "ssif", "s2bnet")  # trained for twenty minutes with six bands as well
 FOLDED = ("mimo-sst", *PAIR)  # networks that are trained once a fold: the best of study aviris-short, and S3RNet's
 
 # Scored in fewer scenarios. s3rnet-subspace: its training scenes are smaller than those tested, none can stand in for another.
@@ -80,6 +80,7 @@ register(Study(
     fewer_scenarios=SLOW | {"mimo-sst": FEW},
     labels=(Label(f"Trained as in study aviris, S3RNet's pair forty minutes together; {len(SIX)} of the networks there, "
                   "study six-bands-short has all with four minutes", ("training", "exceptions", "methods")),
+            Label("RestFNet's training ended with its release's 10,000 steps, after seven minutes", ("training", "exceptions")),
             Label("Methods that take long, and mimo-sst, are scored clean and with noise of 35 and 25 dB on the LR-HSI alone",
                   ("fewer_scenarios", "scenarios"))),
     **under_equal(MINUTES),

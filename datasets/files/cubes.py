@@ -277,8 +277,8 @@ def _cube_name(path: Path, shapes: dict[str, tuple[int, ...]], array: str = "", 
     if not cubes and flat and len(flats) == 1:
         return flats[0]
     if not cubes and flat and flats:
-        raise SceneError(f"{path}: {len(flats)} images (rows, columns), {', '.join(flats)}; name the one that is meant, such as "
-                         f"{path.name}:{flats[0]}, or stack them to one array (rows, columns, bands)")
+        raise SceneError(f"{path}: {len(flats)} images (rows, columns), {', '.join(flats)}; name the one that is meant, such "
+                         f"as {path.name}:{flats[0]}, or stack them to one array (rows, columns, bands)")
     if len(cubes) != 1:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
         error = SceneError if cubes else NoCubeError

@@ -43,7 +43,7 @@ def envi(path: Path) -> Arrays:
     """
     text = path.read_text(encoding="latin-1")
     if "ENVI" not in text[:64].replace("\0", "").upper():  # which UTF-16 puts between letters
-        raise NoCubeError(f"{path}: no ENVI header, as it has not the word ENVI in its first line; of ENVI files name the .hdr, "
+        raise NoCubeError(f"{path}: no ENVI header, whose first line holds the word ENVI; of ENVI files name the .hdr, "
                           "of other formats the file that holds the values")
     if not text.startswith("ENVI"):
         raise SceneError(f"{path}: the header does not begin with the word ENVI, as GDAL wants it (a blank line, a byte order "
@@ -121,7 +121,7 @@ def _declared(path: Path, words: dict[str, str], keys: set[str], bands: int, fou
         gains = np.ones(bands) if gains is None else gains
         offsets = np.zeros(bands) if offsets is None else offsets
     nodata, said = found.nodata, words.get("data ignore value", "").strip()
-    if "data ignore value" in keys | set(words):  # GDAL reads what it can of the word, and makes 0 of the rest: of {-9999}, of none
+    if "data ignore value" in keys | set(words):  # GDAL makes 0 of what it cannot read: of {-9999}, of none
         nodata = _ignored(path, said, bands)
     scale = words.get("reflectance scale factor", "")
     if scale:

@@ -26,7 +26,7 @@ def obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | Non
     never = sorted({value for value in {*declared.nodata, nodata} - {None} if not _can_hold(cube.dtype, value)})
     if never:
         tell(f"{path}: no-data {', '.join(f'{value:g}' for value in never)} is no value of type {cube.dtype}, so it marks no "
-             "pixel; if fill is stored as another number, say nodata=NUMBER (--data-option nodata=NUMBER; fuse --nodata NUMBER)")
+             "pixel; if fill is another number, say nodata=NUMBER (--data-option nodata=NUMBER; fuse --nodata NUMBER)")
     if empty.any() and not (bad | empty).all():
         tell(f"{path}: bands {_listed(empty)} hold no data in any pixel and are left out")
         bad |= empty

@@ -61,7 +61,8 @@ def test_no_data_of_every_kind(tmp_path, write, value, dtype):
     assert (scene.native_min, scene.native_max) == (1, 244) and scene.cube.min() == 0 and scene.cube.max() == 1
 
 
-@pytest.mark.parametrize("said", ["{-9999}", "{ -9999 }", '"-9999"', "-9999.0D0", "-9.999e3 ; fill", "{-9999, -9999, -9999, -9999}"])
+@pytest.mark.parametrize("said", ["{-9999}", "{ -9999 }", '"-9999"', "-9999.0D0", "-9.999e3 ; fill",
+                                  "{-9999, -9999, -9999, -9999}"])
 def test_no_data_as_headers_write_it(tmp_path, said):
     """GDAL makes 0 of what it cannot read, which would mask dark pixels and keep the fill."""
     cube = CUBE.astype(np.int16)

@@ -209,7 +209,7 @@ def test_a_sound_file_that_holds_no_cube_stops_nothing(folder, name, capsys):
 def test_an_envi_header_that_begins_with_something_else_is_not_left_out(folder, text):
     (folder / "a.hdr").write_text(text, encoding="utf-8")
     with pytest.raises(SceneError, match=r"a\.hdr: the header does not begin with the word ENVI"):
-        datasets.get("folder", root=str(folder)).paths
+        datasets.get("folder", root=str(folder)).splits()
 
 
 def test_a_copy_in_another_format_is_told(folder, capsys):
