@@ -243,7 +243,7 @@ def _copies_in_other_formats(paths: dict[str, Path], nodata: float | None, band_
 
 def _digest_of_values(path: Path, nodata: float | None, band_first: bool) -> str:
     cube, _ = read_native(path, nodata=nodata, band_first=band_first)
-    return content_digest([cube.shape, hashlib.sha256(np.ascontiguousarray(cube, dtype=np.float32)).hexdigest()])
+    return content_digest([cube.shape, hashlib.sha256(cube.astype(np.float32).tobytes()).hexdigest()])
 
 
 def _values(path: Path) -> Path:

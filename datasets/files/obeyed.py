@@ -23,7 +23,7 @@ def obeyed(path: Path, cube: np.ndarray, declared: Declared, nodata: float | Non
         with one_error(path):
             inside = declared.valid()
     missing, empty, values = _missing(cube, bad, declared.nodata, nodata, inside)
-    never = sorted({value for value in {*declared.nodata, nodata} - {None} if not _can_hold(cube.dtype, value)})
+    never = sorted({value for value in (*declared.nodata, nodata) if value is not None and not _can_hold(cube.dtype, value)})
     if never:
         tell(f"{path}: no-data {', '.join(f'{value:g}' for value in never)} is no value of type {cube.dtype}, so it marks no "
              "pixel; if fill is another number, say nodata=NUMBER (--data-option nodata=NUMBER; fuse --nodata NUMBER)")
@@ -75,7 +75,7 @@ def _missing(cube: np.ndarray, bad: np.ndarray, declared: tuple[float | None, ..
     for index in np.flatnonzero(~bad):
         band = cube[index]
         hit = np.zeros_like(missing)
-        for value in {*(declared[index : index + 1]), nodata} - {None}:
+        for value in {value for value in (*declared[index : index + 1], nodata) if value is not None}:
             meant = band == np.array(value).astype(band.dtype) if _can_hold(band.dtype, value) else np.zeros_like(hit)
             if meant.any():
                 values[f"{value:g}"] = None
