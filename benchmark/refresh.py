@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 from lightning_fabric import Fabric
 
 from benchmark import rows, store
 from benchmark.evaluate import scored
 from benchmark.keys import canonical
-from benchmark.machine import code_version, unchanged
+from benchmark.machine import code_version, device_name, unchanged
 from benchmark.metrics import METRICS
 from benchmark.plan import Job
 from benchmark.training import Training
@@ -69,11 +70,11 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     for kind in ("cost", "train", "score"):  # scores lean on trainings that are fresh
         stale = {job.key: (job, set(store.held(root, job).changed)) for job in jobs
                  if job.kind == kind and store.state(root, job) == "stale"}
-        for job, changed in sorted(stale.values(), key=lambda each: cost_of(each[0], root)):
+        for job, changed in sorted(stale.values(), key=lambda each: cost_of(each[0], root, fabric.device)):
             if kind == "cost":
                 yield job, False, "its time is what other code changes: measure it again with --redo-stale"
                 continue
-            around, here = surroundings(job, changed, root), cost_of(job, root) < NOT_HERE
+            around, here = surroundings(job, changed, root), cost_of(job, root, fabric.device) < NOT_HERE
             seen = stood_for(job, around, equal) if around else []
             against = [each.label for part in around for each in moved if says(each, job, part)]
             if len(seen) >= (WITNESSES if here else FEWEST) and not against:
@@ -148,14 +149,17 @@ def latest_measured(words: Mapping[str, Any]) -> set[str]:
     return {part for part, evidence in last.items() if MEASURED in evidence}
 
 
-def cost_of(job: Job, root: Path) -> float:
+def cost_of(job: Job, root: Path, device: torch.device) -> float:
     """The order in which jobs are measured again; :data:`NOT_HERE`: not at all.
 
-    Trainings by the seconds of their first epoch; of scores first methods that see both images and all that is told.
+    Trainings by the seconds of their first epoch, where they ran on such a device: another processor rounds otherwise, and
+    after a hundred steps that is more than is allowed. Of scores first methods that see both images and all that is told.
     """
     if job.kind == "train":
         curve = store.folder(root, job) / "train.csv"
-        if any(stage.minutes is not None for stage in job.study.stages_of(job.method)) or not curve.exists():
+        by_the_clock = any(stage.minutes is not None for stage in job.study.stages_of(job.method))
+        ran_on = store.provenance_of(store.held(root, job).words).get("device")
+        if by_the_clock or not curve.exists() or ran_on != device_name(device):
             return NOT_HERE
         return min(float(rows.read(curve)["seconds"].iloc[0]) / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)

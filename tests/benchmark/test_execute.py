@@ -282,6 +282,25 @@ def test_refresh_repeats_a_training_to_its_first_epoch(tmp_path, other_code):
     assert {store.state(tmp_path, job) for job in again} == {"done"}
 
 
+def test_a_training_of_another_processor_is_not_repeated_here(tmp_path, monkeypatch):
+    """It rounds otherwise: what differs would be the processor's, and would speak against everything around it."""
+    def planned(methods):
+        return jobs_of(training={"steps": 4, "batch": 1, "crop": 16, "log_every": 2}, scenarios=(CLEAN,), methods=methods)
+
+    execute(planned(("bicubic", "gsa", *NAMES)), tmp_path, FABRIC)
+    (path,) = tmp_path.glob("*/train-*/job.json")
+    words = json.loads(path.read_text())
+    words["provenance"]["device"] = "cpu (Another, 1 threads)"
+    path.write_text(json.dumps(words))
+    original = Job.source.func
+    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | {"data": "0" * 16}))
+    monkeypatch.setattr(refresh, "trained_again", lambda *_: pytest.fail("measured again"))
+    (fresh, why), = ((fresh, words) for job, fresh, words in refresh.refresh(planned(NAMES), tmp_path, FABRIC) if job.kind == "train")
+    assert not fresh and "cannot be measured here" in why
+    assert all(fresh for _, fresh, _ in refresh.refresh(planned(("bicubic", "gsa")), tmp_path, FABRIC))
+    assert all(fresh for job, fresh, _ in refresh.refresh(planned(NAMES), tmp_path, FABRIC) if job.kind == "train")
+
+
 def test_refresh_without_parameters_needs_two_others_of_the_same_cell(tmp_path, other_code, monkeypatch):
     jobs = jobs_of(scenarios=(CLEAN,))
     execute(jobs, tmp_path, FABRIC)
