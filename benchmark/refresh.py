@@ -70,11 +70,14 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
     for kind in ("cost", "train", "score"):  # scores lean on trainings that are fresh
         stale = {job.key: (job, set(store.held(root, job).changed)) for job in jobs
                  if job.kind == kind and store.state(root, job) == "stale"}
-        for job, changed in sorted(stale.values(), key=lambda each: cost_of(each[0], root, fabric.device)):
+        waiting = sorted(stale.values(), key=lambda each: cost_of(each[0], root, fabric.device))
+        rounded = set[str]()  # of another processor and not equal here: they come once more at the end, for others to stand for
+        for job, changed in waiting:
             if kind == "cost":
                 yield job, False, "its time is what other code changes: measure it again with --redo-stale"
                 continue
-            around, here = surroundings(job, changed, root), cost_of(job, root, fabric.device) < NOT_HERE
+            around = surroundings(job, changed, root)
+            here = cost_of(job, root, fabric.device) < NOT_HERE and job.key not in rounded
             seen = stood_for(job, around, equal) if around else []
             against = [each.label for part in around for each in moved if says(each, job, part)]
             if len(seen) >= (WITNESSES if here else FEWEST) and not against:
@@ -85,6 +88,10 @@ def refresh(jobs: list[Job], root: Path, fabric: Fabric) -> Iterator[tuple[Job, 
                     f"; NOT equal: {against[0]}" if against else "")
             else:
                 difference, words = measured_again(job, root, fabric)
+                if around and difference is not None and difference > 1.0 and ran_elsewhere(job, root, fabric.device):
+                    rounded.add(job.key)
+                    waiting.append((job, changed))
+                    continue
                 if difference is not None:
                     found = Measured(job.label, json.loads(canonical(job.inputs)), job.source, frozenset(changed))
                     (equal if difference <= 1.0 else moved).append(found)
@@ -158,8 +165,7 @@ def cost_of(job: Job, root: Path, device: torch.device) -> float:
     if job.kind == "train":
         curve = store.folder(root, job) / "train.csv"
         by_the_clock = any(stage.minutes is not None for stage in job.study.stages_of(job.method))
-        ran_on = store.provenance_of(store.held(root, job).words).get("device")
-        if by_the_clock or not curve.exists() or ran_on != device_name(device):
+        if by_the_clock or not curve.exists() or ran_elsewhere(job, root, device):
             return NOT_HERE
         return min(float(rows.read(curve)["seconds"].iloc[0]) / LONGEST_EPOCH, 1.0) * NOT_HERE
     method = card(job.method)
@@ -168,6 +174,11 @@ def cost_of(job: Job, root: Path, device: torch.device) -> float:
     if method.family == "unsupervised":
         return NOT_HERE
     return 0.0 if method.told == "known" else 1.0 if method.name != "bicubic" else 2.0
+
+
+def ran_elsewhere(job: Job, root: Path, device: torch.device) -> bool:
+    """Whether a job was measured on another processor, which rounds otherwise: what differs then shows nothing of the code."""
+    return store.provenance_of(store.held(root, job).words).get("device") != device_name(device)
 
 
 def measured_again(job: Job, root: Path, fabric: Fabric) -> tuple[float | None, str]:

@@ -295,10 +295,26 @@ def test_a_training_of_another_processor_is_not_repeated_here(tmp_path, monkeypa
     original = Job.source.func
     monkeypatch.setattr(Job, "source", property(lambda self: original(self) | {"data": "0" * 16}))
     monkeypatch.setattr(refresh, "trained_again", lambda *_: pytest.fail("measured again"))
-    (fresh, why), = ((fresh, words) for job, fresh, words in refresh.refresh(planned(NAMES), tmp_path, FABRIC) if job.kind == "train")
+    training = next(job for job in planned(NAMES) if job.kind == "train")
+    (_, fresh, why), = refresh.refresh([training], tmp_path, FABRIC)
     assert not fresh and "cannot be measured here" in why
     assert all(fresh for _, fresh, _ in refresh.refresh(planned(("bicubic", "gsa")), tmp_path, FABRIC))
     assert all(fresh for job, fresh, _ in refresh.refresh(planned(NAMES), tmp_path, FABRIC) if job.kind == "train")
+
+
+def test_a_score_that_another_processor_rounds_otherwise_says_nothing(tmp_path, monkeypatch):
+    jobs = jobs_of(methods=("bicubic", "gsa", "cnmf"), scenarios=(CLEAN,))
+    execute(jobs, tmp_path, FABRIC)
+    place = store.folder(tmp_path, scores_of(jobs, "cnmf")[0])
+    words = json.loads((place / "job.json").read_text())
+    (place / "job.json").write_text(json.dumps(words | {"provenance": words["provenance"] | {"device": "cpu (Another)"}}))
+    (first, *rest) = rows.read(place / "rows.csv").to_dict("records")
+    rows.write(place / "rows.csv", [first | {"psnr_db": first["psnr_db"] + 1e-4}, *rest])
+    original = Job.source.func
+    monkeypatch.setattr(Job, "source", property(lambda self: original(self) | {"data": "0" * 16}))
+    found = {job.method: (fresh, words) for job, fresh, words in refresh.refresh(jobs, tmp_path, FABRIC)}
+    assert all(fresh for fresh, _ in found.values()) and len(found) == 3
+    assert "around it measured again: score" in found["cnmf"][1] and "image" in found["gsa"][1]
 
 
 def test_refresh_without_parameters_needs_two_others_of_the_same_cell(tmp_path, other_code, monkeypatch):
