@@ -44,7 +44,7 @@ import datasets
 import methods
 from benchmark import measurements, store
 from benchmark.arguments import arguments
-from benchmark.engines import Order, engine_of, workers_of
+from benchmark.engines import Order, check_engine, engine_of, workers_of
 from benchmark.flags import check_precision, device_kind, fabric_of, study_of
 from benchmark.machine import device_name
 from benchmark.on_pairs import estimate_responses, fuse_own, train_own
@@ -285,6 +285,7 @@ def measure(args: argparse.Namespace) -> int:
     if not getattr(args, "timeout", 1.0) > 0:
         raise PlanError(f"--timeout {args.timeout:g}: choose a number of hours above 0")
     devices = getattr(args, "devices", 1)
+    check_engine(getattr(args, "engine", "here"), devices)
     workers = workers_of(getattr(args, "engine", "here"), max(1, devices)) * devices
     if workers > 1 and kind == "cpu":
         torch.set_num_threads(threads(workers))  # what costs are measured with stands in their keys

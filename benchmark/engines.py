@@ -118,16 +118,13 @@ def engine_of(text: str, order: Order, timeout_s: float, devices: int = 1) -> En
     Raises:
         PlanError: no such engine, a number that is none, or Dask is not installed.
     """
+    check_engine(text, devices)
     name, _, rest = text.partition(":")
-    if devices < 1 or (devices > 1 and name != "local"):
-        raise PlanError(f"--devices {devices}: 1 or more; several need --engine local[:N]")
-    if name == "dask" and rest:
+    if name == "dask":
         from benchmark import clusters
 
         return clusters.there(order, rest, timeout_s)
-    if rest and not (rest.isdigit() and int(rest) > 0):
-        raise PlanError(f"--engine {text}: N is a number of processes, 1 or more; choices: {CHOICES}")
-    if name == "here" and not rest:
+    if name == "here":
         from benchmark.flags import fabric_of, study_of
 
         return Here(order.words.results, fabric_of(study_of(order.words).precision, order.device))
@@ -135,11 +132,26 @@ def engine_of(text: str, order: Order, timeout_s: float, devices: int = 1) -> En
         from benchmark.processes import Local
 
         return Local(order, workers_of(text, devices), timeout_s, devices)
-    if name in SYSTEMS:
-        from benchmark import clusters
+    from benchmark import clusters
 
-        return clusters.begun(order, name, int(rest or 1), timeout_s)
-    raise PlanError(f"--engine {text}: choices: {CHOICES}")
+    return clusters.begun(order, name, int(rest or 1), timeout_s)
+
+
+def check_engine(text: str, devices: int = 1) -> None:
+    """Refuse what names no engine, before anything is planned.
+
+    Raises:
+        PlanError: names the choices.
+    """
+    name, _, rest = text.partition(":")
+    if devices < 1 or (devices > 1 and name != "local"):
+        raise PlanError(f"--devices {devices}: 1 or more; several need --engine local[:N]")
+    if name == "dask" and rest:
+        return
+    if rest and not (rest.isdigit() and int(rest) > 0):
+        raise PlanError(f"--engine {text}: N is a number of processes, 1 or more; choices: {CHOICES}")
+    if not (name in ("local", *SYSTEMS) or (name == "here" and not rest)):
+        raise PlanError(f"--engine {text}: choices: {CHOICES}")
 
 
 def workers_of(text: str, devices: int = 1) -> int:

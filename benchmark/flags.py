@@ -130,6 +130,10 @@ def study_of(args: argparse.Namespace) -> Study:
         chosen = side_by_side(chosen, args.msi_sensor or (), args.ratio or (protocol.ratio,), bool(args.msi_bands))
     elif (args.msi_sensor or args.srf) and not args.msi_bands:
         chosen = fed(chosen)
+    boxes = BOXES.get(chosen.protocol.srf, {}) if isinstance(chosen.protocol.srf, str) else {}
+    if boxes and args.msi_bands and not (chosen.sensors or chosen.views) and (other := set(chosen.msi_bands) - set(boxes)):
+        raise PlanError(f"--msi-bands {' '.join(map(str, sorted(other)))}: the MSI sensor {chosen.protocol.srf} has "
+                        f"{' or '.join(map(str, boxes))} bands here; choose of these, or name another --msi-sensor")
     if chosen.sensors:  # band counts that no split is left with
         held = tuple(bands for bands in chosen.msi_bands if any(bands in chosen.at(split).msi_bands for split in chosen.splits))
         if not held:

@@ -32,6 +32,7 @@ from benchmark.gaps import filled_together, largest_rectangle
 from benchmark.machine import code_version
 from benchmark.no_reference import Judge
 from benchmark.piecewise import Estimate
+from benchmark.store import StoreError, writing
 from datasets import SceneError
 from datasets.io import READERS, georeference, read_native, says_axes, tell
 from datasets.scene import filled
@@ -266,6 +267,7 @@ def fuse_pair(pair: Pair, methods: Sequence[str], told: Responses | None = None,
 
     Raises:
         SceneError, MethodError: names, arguments, weights or sizes that do not fit; before the first one fuses.
+        StoreError: a window of an estimate cannot be written; those that are stay.
     """
     check_names(methods)
     piecewise.memory(memory)
@@ -302,10 +304,13 @@ def _fused(pair: Pair, methods: Sequence[str], build: Callable[[str], Any], told
                 tell(f"{name}: done before this command was stopped")
                 yield done, None
                 continue
-            estimate = piecewise.fused(model, pair.lr_hsi, z, place, made, piecewise.memory(memory), tell, name)
+            with writing(place, "--out"):
+                estimate = piecewise.fused(model, pair.lr_hsi, z, place, made, piecewise.memory(memory), tell, name)
             estimate.temporary = temporary  # which goes with the last who reads
             judge = judge or Judge(pair.lr_hsi, pair.hr_msi)
             figures = judge(estimate, pair.measured)
+        except StoreError:  # a full disk is no method's failure; what is done stays, and the same command goes on from there
+            raise
         except Exception as error:  # whatever a method raises is its own failure, kept in its row
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             shutil.rmtree(place, ignore_errors=True)

@@ -259,7 +259,8 @@ def card(label: str) -> Method:
     """
     name, arguments = split_label(label)
     if name not in _METHODS:
-        raise MethodError(f"unknown method '{name}'.{near(name, _METHODS)} Choices: {', '.join(available())}")
+        raise MethodError(f"unknown method '{name}'.{near(name, _METHODS)} Choices: {', '.join(available())}; those of a file of "
+                          "your own come with --study-file FILE")
     method = _METHODS[name]
     own = method.defaults if arguments else {}
     for key in arguments:
@@ -267,6 +268,8 @@ def card(label: str) -> Method:
             raise MethodError(f"method '{label}': '{name}' is not trained, so that it has no '{key}'")
         if key not in own and key not in (*RESERVED, *WRAPPED):
             raise MethodError(f"method '{name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
+        if key in own:
+            _check_value(label, key, arguments[key], inspect.signature(method.build).parameters[key])
     if "anchor" in arguments:
         anchor = card(str(arguments["anchor"]))
         if anchor.recipes or anchor.oracle:
@@ -274,6 +277,21 @@ def card(label: str) -> Method:
             raise MethodError(f"anchor={anchor.name}: must be a method that needs no training and no reference; choices: "
                               f"{free}")
     return method
+
+
+def _check_value(label: str, key: str, value: Any, parameter: inspect.Parameter) -> None:
+    """Refuse what the builder's annotation and default rule out, before anything is planned or trained with it."""
+    kinds = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+    kind = getattr(parameter.annotation, "__name__", parameter.annotation)
+    if kind not in kinds or value is None:
+        return
+    default = parameter.default
+    example = f", such as {key}={default}" if isinstance(default, kinds[kind]) else ""
+    if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
+        words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a word"}[kind]
+        raise MethodError(f"method '{label}': {key}={value} is not {words}{example}")
+    if kind in ("int", "float") and value < 0 and isinstance(default, (int, float)) and default >= 0:
+        raise MethodError(f"method '{label}': {key}={value} is negative; choose 0 or more{example}")
 
 
 def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.Tensor | None = None,
@@ -313,7 +331,15 @@ def create(name: str, *, bands: int, msi_bands: int, ratio: int = 4, psf: torch.
     for key in chosen:
         if key not in own:
             raise MethodError(f"method '{method.name}' has no argument '{key}'; choices: {', '.join(own) or 'none'}")
-    model = method.build(**{key: value for key, value in told.items() if key in accepted}, **chosen)
+    try:
+        model = method.build(**{key: value for key, value in told.items() if key in accepted}, **chosen)
+    except MethodError:
+        raise
+    except Exception as error:
+        if not split_label(name)[1]:  # nothing was asked for: the builder's own failure
+            raise
+        raise MethodError(f"method '{name}' cannot be built ({type(error).__name__}: {error}); its arguments are by default: "
+                          f"{', '.join(f'{key}={value}' for key, value in method.defaults.items())}") from error
     if anchor:
         known = None if psf is None or srf is None or phase is None else Told(psf, srf, phase)
         model = anchored.anchored(model, method, anchor, bands, msi_bands, ratio, known)

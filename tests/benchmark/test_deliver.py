@@ -194,6 +194,21 @@ def test_what_a_users_matplotlibrc_says_costs_no_picture(files, tmp_path, monkey
     assert (tmp_path / "o" / "pair.png").is_file() and mpl.rcParams["text.usetex"]
 
 
+def test_a_full_disk_is_no_failure_of_a_method(files, tmp_path, monkeypatch, capsys):
+    hsi, msi, _ = files
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pair.piecewise.np, "save", full)
+        assert fuse(hsi, msi, tmp_path / "o", "--methods", "bicubic") == 2
+    told = capsys.readouterr().err
+    assert "No space left on device" in told and "--out" in told and "Traceback" not in told
+    assert not (tmp_path / "o" / "rows.csv").exists()
+    assert fuse(hsi, msi, tmp_path / "o", "--methods", "bicubic") == 0  # the same command goes on
+
+
 @pytest.mark.parametrize(("name", "words"), [("nothing", "unknown method"), ("gsa@x=1", "no argument 'x'"), ("ssuf", "trained"),
                                              ("s3rnet-student@weights=/nowhere", "no such file"),
                                              ("subspace-ridge-blind@estimator=odd", "odd")])

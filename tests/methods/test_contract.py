@@ -261,6 +261,11 @@ def test_a_variant_is_the_method_with_other_arguments():
     ("cnmf@endmembers=", "'endmembers=' is not key=value"),
     ("cnmf@seed=1,seed=2", "'seed' is said twice"),
     ("cnfm@seed=1", r"unknown method 'cnfm'\. Did you mean 'cnmf'\? Choices: .*bicubic"),
+    ("cnmf@endmembers=abc", "endmembers=abc is not a whole number, such as endmembers=30"),
+    ("ssuf@width=1.5", "width=1.5 is not a whole number"),
+    ("ssuf@width=True", "width=True is not a whole number"),
+    ("ssuf@width=-4", "width=-4 is negative"),
+    ("ssuf@width=0", r"'ssuf@width=0' cannot be built \(.*\); its arguments are by default: width=64"),
     ("cnmf-blind@start=vcaa", "start 'vcaa'; choices: vca, spa"),
 ])
 def test_a_variant_that_cannot_be_is_refused_with_the_choices(label, words):
