@@ -259,8 +259,8 @@ def card(label: str) -> Method:
     """
     name, arguments = split_label(label)
     if name not in _METHODS:
-        raise MethodError(f"unknown method '{name}'.{near(name, _METHODS)} Choices: {', '.join(available())}; those of a file of "
-                          "your own come with --study-file FILE")
+        raise MethodError(f"unknown method '{name}'.{near(name, _METHODS)} Choices: {', '.join(available())}; those of "
+                          "a file of your own come with --study-file FILE")
     method = _METHODS[name]
     own = method.defaults if arguments else {}
     for key in arguments:
@@ -290,7 +290,7 @@ def _check_value(label: str, key: str, value: Any, parameter: inspect.Parameter)
     if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
         words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a word"}[kind]
         raise MethodError(f"method '{label}': {key}={value} is not {words}{example}")
-    if kind in ("int", "float") and value < 0 and isinstance(default, (int, float)) and default >= 0:
+    if isinstance(value, (int, float)) and isinstance(default, (int, float)) and value < 0 <= default:
         raise MethodError(f"method '{label}': {key}={value} is negative; choose 0 or more{example}")
 
 
