@@ -97,9 +97,11 @@ def damage(path: Path, needed: Iterable[str] = ()) -> str:
 
     Args:
         path: of the file.
-        needed: columns without which it says too little; those that are no text hold numbers.
+        needed: columns without which it says too little; those that are no text hold a number in every line. Other numbers may
+            be left empty.
     """
-    numbers = (NUMBERS | set(needed)) - TEXT
+    needed = set(needed)
+    numbers = (NUMBERS | needed) - TEXT
     try:
         text = path.read_text(encoding="utf-8")
         header, *lines = csv.reader(io.StringIO(text), strict=True)
@@ -115,7 +117,7 @@ def damage(path: Path, needed: Iterable[str] = ()) -> str:
         if len(cells) != len(header):
             return f"line {number} has {len(cells)} cells, its header {len(header)}"
         for name, cell in zip(header, cells):
-            if name in numbers and not _is_number(cell):
+            if name in numbers and (cell or name in needed) and not _is_number(cell):
                 return f"line {number}: {name} '{cell}' is no number"
     return ""
 
