@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fnmatch import fnmatch
 from functools import cache, cached_property, partial
 from pathlib import Path
@@ -88,9 +88,7 @@ class Folder(Dataset):
                 raise SceneError(f"folder '{root}': the file name {name!a} is not UTF-8, as rows are; rename the file")
         bands = {name: count for name, path in paths.items() if (count := _once(_bands, path, self.band_first)) > 1}
         cubes = {name: paths[name] for name in bands}
-        copies = _copies(cubes)
-        copies |= _copies_in_other_formats({name: path for name, path in cubes.items() if name not in copies},
-                                           self.nodata, self.band_first)
+        copies = _copies(cubes, self.nodata, self.band_first)
         scenes = {name: path for name, path in cubes.items() if name not in copies}
         if not scenes:
             raise SceneError(f"folder '{root}': none of {len(paths)} files ({', '.join(paths)}) holds a cube of two bands or "
@@ -207,37 +205,34 @@ def _bands(path: Path, band_first: bool) -> int:
     return bands
 
 
-def _copies(paths: dict[str, Path]) -> set[str]:
-    """Names of files that are links to others or have their bytes: one scene must not be trained on and tested."""
-    sizes: dict[int, list[str]] = {}
+def _copies(paths: dict[str, Path], nodata: float | None, band_first: bool) -> set[str]:
+    """Names of files that are links to others, have their bytes, or their values in another format.
+
+    One scene must not be trained on and tested. Only files of one size are hashed, and only cubes of one size that have
+    different suffixes are read.
+    """
+    sizes, shapes = dict[int, list[str]](), dict[tuple[int, ...], list[str]]()
     for name, path in paths.items():
-        sizes.setdefault(_values(path).stat().st_size if path.is_file() else -1, []).append(name)
-    copies: set[str] = set()
-    first: dict[str, str] = {}
-    for names in (names for size, names in sizes.items() if size >= 0 and len(names) > 1):
-        for name in names:
-            digest = _once(file_digest, _values(paths[name]))
-            if digest in first:
-                tell(f"left out, for its values are those of {paths[first[digest]]}: {paths[name]}")
-                copies.add(name)
-            first.setdefault(digest, name)
-    return copies
+        if path.is_file():
+            sizes.setdefault(_values(path).stat().st_size, []).append(name)
+    copies = _same(paths, sizes.values(), lambda path: _once(file_digest, _values(path)))
+    for name in (name for name in paths if name not in copies):
+        shapes.setdefault(_once(cube_shape, paths[name], band_first), []).append(name)
+    mixed = [names for names in shapes.values() if len({paths[name].suffix.lower() for name in names}) > 1]
+    return copies | _same(paths, mixed, lambda path: _once(_digest_of_values, path, nodata, band_first))
 
 
-def _copies_in_other_formats(paths: dict[str, Path], nodata: float | None, band_first: bool) -> set[str]:
-    """Names of files that hold the values of a file of another suffix; only cubes of one size are read for that."""
-    sizes: dict[tuple[int, ...], list[str]] = {}
-    for name, path in paths.items():
-        sizes.setdefault(_once(cube_shape, path, band_first), []).append(name)
+def _same(paths: dict[str, Path], groups: Iterable[list[str]], digest: Callable[[Path], str]) -> set[str]:
+    """Names in groups of names whose digest is that of one before them, which is told."""
     copies: set[str] = set()
-    for names in (names for names in sizes.values() if len({paths[name].suffix.lower() for name in names}) > 1):
+    for names in (names for names in groups if len(names) > 1):
         first: dict[str, str] = {}
         for name in names:
-            digest = _once(_digest_of_values, paths[name], nodata, band_first)
-            if digest in first:
-                tell(f"left out, for its values are those of {paths[first[digest]]}: {paths[name]}")
+            found = digest(paths[name])
+            if found in first:
+                tell(f"left out, for its values are those of {paths[first[found]]}: {paths[name]}")
                 copies.add(name)
-            first.setdefault(digest, name)
+            first.setdefault(found, name)
     return copies
 
 
