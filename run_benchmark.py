@@ -286,7 +286,7 @@ def measure(args: argparse.Namespace) -> int:
         raise PlanError(f"--timeout {args.timeout:g}: choose a number of hours above 0")
     devices = getattr(args, "devices", 1)
     check_engine(getattr(args, "engine", "here"), devices)
-    workers = workers_of(getattr(args, "engine", "here"), max(1, devices)) * devices
+    workers = workers_of(getattr(args, "engine", "here"), devices) * devices
     if workers > 1 and kind == "cpu":
         torch.set_num_threads(threads(workers))  # what costs are measured with stands in their keys
     jobs = plan(chosen, device_name(torch.device(kind, 0)), costs_only=args.command == "complexity")

@@ -49,7 +49,7 @@ SPEED = {"what": str, "subject": str, "variant": str, "size": str, "yardstick_se
 NEEDED = {"score": {*IDENTITY, "status"}, "cost": set(COST), "train": set(TRAIN)}  # columns of a job's rows, by its kind
 _TYPES = [each for kind in (SCORE, COST, TRAIN, CURVE, GROWTH, SPEED) for each in kind.items()]
 TEXT = {name for name, held in _TYPES if held is str}
-NUMBERS = {name for name, held in _TYPES if held is not str}  # and every metric
+NUMBERS = {name for name, held in _TYPES if held is not str}  # metrics are numbers as well, where they are asked for
 
 
 class RowsError(ValueError):

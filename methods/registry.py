@@ -281,14 +281,14 @@ def card(label: str) -> Method:
 
 def _check_value(label: str, key: str, value: Any, parameter: inspect.Parameter) -> None:
     """Refuse what the builder's annotation and default rule out, before anything is planned or trained with it."""
-    kinds = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+    kinds = {"int": (int,), "float": (int, float), "bool": (bool,)}
     kind = getattr(parameter.annotation, "__name__", parameter.annotation)
     if kind not in kinds or value is None:
         return
     default = parameter.default
     example = f", such as {key}={default}" if isinstance(default, kinds[kind]) else ""
     if not isinstance(value, kinds[kind]) or (isinstance(value, bool) and kind != "bool"):
-        words = {"int": "a whole number", "float": "a number", "bool": "True or False", "str": "a word"}[kind]
+        words = {"int": "a whole number", "float": "a number", "bool": "True or False"}[kind]
         raise MethodError(f"method '{label}': {key}={value} is not {words}{example}")
     if isinstance(value, (int, float)) and isinstance(default, (int, float)) and value < 0 <= default:
         raise MethodError(f"method '{label}': {key}={value} is negative; choose 0 or more{example}")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import run_benchmark
-from benchmark import growth, rows
+from benchmark import growth
 from benchmark.store import StoreError
 
 CPU = torch.device("cpu")
@@ -182,10 +182,3 @@ def test_the_command_keeps_rows_renders_their_page_and_goes_on_from_them(monkeyp
     monkeypatch.setattr(growth, "measured", None)
     assert run_benchmark.main(words) == 0 and (tmp_path / "res/growth.csv").read_bytes() == before
     assert run_benchmark.main([*words[:2], "bicubik", *words[3:]]) == 2
-
-
-def test_a_number_that_was_not_measured_is_an_empty_cell(tmp_path):
-    path = tmp_path / "speed.csv"
-    path.write_text("what,seconds,loss_db\ntile,1.5,\n")
-    assert rows.damage(path) == "" and math.isnan(rows.read(path)["loss_db"][0])
-    assert rows.damage(path, ["loss_db"]) == "line 2: loss_db '' is no number"
